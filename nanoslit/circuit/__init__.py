@@ -1,0 +1,1 @@
+"""The nano-circuitry model and its design-space explorer."""

@@ -1,0 +1,1 @@
+"""Evolutionary discovery of the resistance law."""

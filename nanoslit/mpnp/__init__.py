@@ -1,0 +1,1 @@
+"""Modified (steric) Poisson-Nernst-Planck solver."""

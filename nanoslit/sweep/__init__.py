@@ -1,0 +1,1 @@
+"""Many cases: plan, dispatch, catalogue."""
