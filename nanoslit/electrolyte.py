@@ -162,9 +162,7 @@ class Electrolyte:
     @cached_property
     def debye_length(self) -> float:
         """Return sqrt(eps kT / (2 e F I)) with the ionic strength I [m]."""
-        return math.sqrt(
-            self.eps * self.thermal_voltage / (2 * FARADAY * self.ionic_strength)
-        )
+        return math.sqrt(self.eps * self.thermal_voltage / (2 * FARADAY * self.ionic_strength))
 
     @cached_property
     def bulk_packing(self) -> float:
