@@ -27,10 +27,13 @@ _ns_key() {  # what the set-up depends on
     echo "$_ns_root ${NANOSLIT_PYTHON:-} $*"; } | sha256sum | cut -d' ' -f1
 }
 
-_ns_complete() {  # _ns_complete STAMP KEY: same key, and every file listed is there
+_ns_whole() {  # _ns_whole STAMP: every file listed is still there
+  [ -r "$1" ] && tail -n +2 "$1" | xargs -d '\n' -r stat -c '' -- > /dev/null 2>&1
+}
+
+_ns_complete() {  # _ns_complete STAMP KEY: whole, and nothing it depends on has changed
   local key
-  [ -r "$1" ] && read -r key < "$1" && [ "$key" = "$2" ] &&
-    tail -n +2 "$1" | xargs -d '\n' -r stat -c '' -- > /dev/null 2>&1
+  [ -r "$1" ] && read -r key < "$1" && [ "$key" = "$2" ] && _ns_whole "$1"
 }
 
 _ns_stamp() {  # _ns_stamp STAMP KEY < list of files; written last, in one piece
@@ -85,8 +88,8 @@ _ns_apt() {  # install the packages given, or say what the administrator must do
 
 # --- Python environment ---------------------------------------------------------
 
-_ns_python_packages() {
-  local base=$1 site numpy log=$_ns_venv/install.log
+_ns_new_venv() {
+  local base=$1 site numpy
   rm -rf "$_ns_venv"
   "$base" -m venv --system-site-packages "$_ns_venv" || return 1
   site=$("$_ns_venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -102,8 +105,12 @@ _ns_python_packages() {
   # compiled h5py and petsc4py need the numpy generation they were built with
   numpy=$("$base" -c 'import numpy; print(numpy.__version__.split(".")[0])') || return 1
   echo "numpy<$((numpy + 1))" > "$_ns_venv/constraints.txt"
+}
+
+_ns_python_packages() {
+  local log=$_ns_venv/install.log
   _ns_say "installing Python packages into .venv"
-  { "$_ns_venv/bin/python" -m pip install -q uv &&
+  { { [ -x "$_ns_venv/bin/uv" ] || "$_ns_venv/bin/python" -m pip install -q uv; } &&
     cd "$_ns_root" &&
     "$_ns_venv/bin/uv" pip install --python "$_ns_venv/bin/python" \
       --overrides "$_ns_venv/overrides.txt" --constraints "$_ns_venv/constraints.txt" \
@@ -112,12 +119,8 @@ _ns_python_packages() {
     _ns_say "installing Python packages failed (full log: $log); is there a network?"
     return 3
   }
-  "$_ns_venv/bin/python" - <<'PY' || return 1
-import importlib
-for name in ("numpy", "scipy", "h5py", "mpi4py", "petsc4py", "numba", "dask", "deap",
-             "nanoslit"):
-    importlib.import_module(name)
-PY
+  "$_ns_venv/bin/python" -c \
+    'import numpy, scipy, h5py, mpi4py, petsc4py, numba, dask, deap, nanoslit'
 }
 
 _ns_check_cluster_python() {
@@ -134,7 +137,9 @@ _ns_setup() {
   else
     _ns_apt "${_ns_runtime[@]}" || return
   fi
-  _ns_python_packages "$base" || return
+  # a whole environment is brought up to date, anything else is built anew
+  _ns_whole "$_ns_venv/.stamp" || _ns_new_venv "$base" || return
+  (_ns_python_packages) || return
   { find "$_ns_venv" -type f ! -name '*.pyc' ! -name '.*stamp*'
     find "$_ns_venv/bin" -type l
     [ -n "${NANOSLIT_PYTHON:-}" ] || _ns_files "${_ns_runtime[@]}"

@@ -37,6 +37,7 @@ from nanoslit.schema import (
     Text,
     Variants,
     Whole,
+    show,
 )
 from nanoslit.tomltext import toml_text
 from nanoslit.units import VACUUM_PERMITTIVITY, parse_quantity, round_significant
@@ -385,9 +386,9 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     key, equals, value = (part.strip() for part in text.partition("="))
     if not (key and equals and value):
-        raise CaseError(
-            f"--set {text!r}: write it as table.key=value, for instance "
-            '--set protocol.scan_rate="1e4 V/s"'
+        Place(f"--set {text!r}").fail(
+            "is no change of a key",
+            allowed='table.key=value, such as --set protocol.scan_rate="1e4 V/s"',
         )
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
@@ -414,38 +415,34 @@ def apply_overrides(document: Mapping[str, Any], changes: Mapping[str, Any]) -> 
     """
     out = copy.deepcopy(dict(document))
     for dotted, value in changes.items():
-        path = dotted.split(".")
-        for holder in _holders(out, path[:-1], dotted):
-            if not isinstance(holder, dict):
-                raise CaseError(f"override {dotted}: {path[-1]} stands in no table")
-            holder[path[-1]] = copy.deepcopy(value)
+        *path, last = dotted.split(".")
+        at = Place(f"override {dotted}")
+        found: list[Any] = [out]
+        for key in path:
+            found = [child for table in found for child in _children(table, key, at)]
+        for table in found:
+            if not isinstance(table, dict):
+                at.fail(f"{last} is asked of a value that is no table", given=show(table))
+            table[last] = copy.deepcopy(value)
     return out
 
 
-def _holders(root: dict[str, Any], path: list[str], dotted: str) -> list[Any]:
-    """Return the tables that a dotted path leads to."""
-    found: list[Any] = [root]
-    for key in path:
-        found = [child for holder in found for child in _children(holder, key, dotted)]
-    return found
-
-
-def _children(holder: Any, key: str, dotted: str) -> list[Any]:
+def _children(holder: Any, key: str, at: Place) -> list[Any]:
+    """Return what a key of a table, or the name or number of a list's item, leads to."""
     if isinstance(holder, dict):
         return [holder.setdefault(key, {})]
     if not isinstance(holder, list):
-        raise CaseError(f"override {dotted}: {key} is asked of {holder!r}, not a table")
+        at.fail(f"{key} is asked of a value that is no table", given=show(holder))
     names = [item.get("name") if isinstance(item, dict) else None for item in holder]
     if key == "*":
         return list(holder)
-    if key in names:
-        return [holder[names.index(key)]]
-    if key.isdecimal() and int(key) < len(holder):
-        return [holder[int(key)]]
-    raise CaseError(
-        f"override {dotted}: no item {key!r}; allowed are *, 0 to {len(holder) - 1}, or a "
-        f"name of {[n for n in names if n]}"
-    )
+    if key not in names and not (key.isdecimal() and int(key) < len(holder)):
+        named = ", ".join(str(name) for name in names if name)
+        at.fail(
+            f"the list has no item {key!r}",
+            allowed=f"a number from 0 to {len(holder) - 1}, * for all, or a name: {named}",
+        )
+    return [holder[names.index(key) if key in names else int(key)]]
 
 
 # --- writing ----------------------------------------------------------------------

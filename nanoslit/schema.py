@@ -53,6 +53,12 @@ def show(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
+def _holds_tables(value: Any) -> bool:
+    """Whether a value is a table or a list of tables: too long to quote."""
+    items = value if isinstance(value, list) else [value]
+    return any(isinstance(item, Mapping) for item in items)
+
+
 @dataclass(frozen=True)
 class Place:
     """Where in which file a value stands; the one source of complaints about it."""
@@ -307,7 +313,11 @@ class Record(Node):
             message = str(error)
             if message.startswith(at.source + ": "):  # already says where
                 raise
-            named = [f"{k} = {show(raw[k])}" for k in self.keys if k in message and k in raw]
+            named = [
+                f"{k} = {show(raw[k])}"
+                for k in self.keys
+                if k in message and not _holds_tables(raw.get(k, {}))
+            ]
             at.fail(message, given=", ".join(named) or None, error=type(error))
 
     def _check_names(self, raw: Mapping[str, Any], at: Place, tag: str | None) -> None:

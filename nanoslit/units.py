@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import sys
 from typing import Any
 
 from scipy import constants
@@ -67,8 +68,16 @@ def round_significant(value: float, digits: int = SIGNIFICANT_DIGITS) -> float:
 
 @functools.cache
 def _registry() -> Any:
-    import pint
-
+    # pint imports all of dask if it is installed, only to know its array type; told that
+    # it is not, reading a case takes half the time
+    hidden = "dask" not in sys.modules
+    if hidden:
+        sys.modules["dask"] = None  # type: ignore[assignment]
+    try:
+        import pint
+    finally:
+        if hidden:
+            del sys.modules["dask"]
     return pint.UnitRegistry()
 
 
