@@ -59,17 +59,17 @@ _ns_incomplete() {  # packages that are not installed, or that lost a file
 }
 
 _ns_apt() {  # install the packages given, or say what the administrator must do
-  local missing rights=() log command
+  local missing rights=() log
   if ! command -v dpkg-query > /dev/null || ! command -v apt-get > /dev/null; then
     _ns_say "this is not Debian; set NANOSLIT_PYTHON to a Python with mpi4py, petsc4py and h5py"
     return 3
   fi
   mapfile -t missing < <(_ns_incomplete "$@")
   [ ${#missing[@]} -gt 0 ] || return 0
-  command="apt-get install -y --no-install-recommends --reinstall ${missing[*]}"
+  local command=(apt-get install -y --no-install-recommends --reinstall "${missing[@]}")
   if [ "$(id -u)" != 0 ]; then
     if ! sudo -n true 2> /dev/null; then
-      _ns_say "missing Debian packages; ask an administrator for: apt-get update && $command"
+      _ns_say "missing Debian packages; ask an administrator for: apt-get update && ${command[*]}"
       return 3
     fi
     rights=(sudo -n)
@@ -77,10 +77,10 @@ _ns_apt() {  # install the packages given, or say what the administrator must do
   _ns_say "installing Debian packages: ${missing[*]}"
   log=$(mktemp)
   if ! { ${rights[@]+"${rights[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get update &&
-    ${rights[@]+"${rights[@]}"} env DEBIAN_FRONTEND=noninteractive $command; } \
+    ${rights[@]+"${rights[@]}"} env DEBIAN_FRONTEND=noninteractive "${command[@]}"; } \
     < /dev/null > "$log" 2>&1; then
     tail -n 5 "$log" >&2
-    _ns_say "apt-get failed (full log: $log); is there a network? By hand: $command"
+    _ns_say "apt-get failed (full log: $log); is there a network? By hand: ${command[*]}"
     return 3
   fi
   rm -f "$log"
@@ -105,6 +105,7 @@ _ns_new_venv() {
   # compiled h5py and petsc4py need the numpy generation they were built with
   numpy=$("$base" -c 'import numpy; print(numpy.__version__.split(".")[0])') || return 1
   echo "numpy<$((numpy + 1))" > "$_ns_venv/constraints.txt"
+  echo "$base" > "$_ns_venv/base.txt"
 }
 
 _ns_python_packages() {
@@ -138,7 +139,8 @@ _ns_setup() {
     _ns_apt "${_ns_runtime[@]}" || return
   fi
   # a whole environment is brought up to date, anything else is built anew
-  _ns_whole "$_ns_venv/.stamp" || _ns_new_venv "$base" || return
+  { _ns_whole "$_ns_venv/.stamp" && grep -qxF "$base" "$_ns_venv/base.txt"; } ||
+    _ns_new_venv "$base" || return
   (_ns_python_packages) || return
   { find "$_ns_venv" -type f ! -name '*.pyc' ! -name '.*stamp*'
     find "$_ns_venv/bin" -type l
@@ -198,4 +200,8 @@ _ns_bootstrap() {
   _ns_environment
 }
 
-_ns_bootstrap "${1:-}" || { _ns_code=$?; return "$_ns_code" 2> /dev/null || exit "$_ns_code"; }
+_ns_bootstrap "${1:-}" || {
+  _ns_code=$?
+  # shellcheck disable=SC2317  # exit is reached when this file is called, not sourced
+  return "$_ns_code" 2> /dev/null || exit "$_ns_code"
+}

@@ -63,11 +63,7 @@ def check(path: CasePath, set_: Changes = None) -> None:
     console.print(table)
     for warning in numbers.warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
-    console.print(
-        f"{path}: valid case {case.name!r}, key {content_key(case)[:12]}",
-        highlight=False,
-        markup=False,
-    )
+    typer.echo(f"{path}: valid case {case.name!r}, key {content_key(case)[:12]}")
 
 
 def _physics_rows(case: Case, e: Estimates) -> Iterator[tuple[str, str, str]]:
