@@ -96,7 +96,9 @@ _ns_new_venv() {
   # these belong to the MPI of the machine; a wheel from the index would bring another one
   printf '%s; sys_platform == "never"\n' mpi4py h5py petsc4py > "$_ns_venv/overrides.txt"
   if [ -n "${NANOSLIT_PYTHON:-}" ]; then
-    "$base" -c 'import site; print(*site.getsitepackages(), sep="\n")' > "$site/cluster.pth"
+    "$base" -c 'import os, sys
+print(*(p for p in sys.path if p.endswith("-packages") and os.path.isdir(p)), sep="\n")' \
+      > "$site/cluster.pth"
   else
     # Debian keeps petsc4py outside the module path
     find /usr/lib/petscdir -path '*-real/lib/python3/dist-packages' -prune |
@@ -111,7 +113,7 @@ _ns_new_venv() {
 _ns_python_packages() {
   local log=$_ns_venv/install.log
   _ns_say "installing Python packages into .venv"
-  { { [ -x "$_ns_venv/bin/uv" ] || "$_ns_venv/bin/python" -m pip install -q uv; } &&
+  { { [ -x "$_ns_venv/bin/uv" ] || "$_ns_venv/bin/python" -m pip install -q --ignore-installed uv; } &&
     cd "$_ns_root" &&
     "$_ns_venv/bin/uv" pip install --python "$_ns_venv/bin/python" \
       --overrides "$_ns_venv/overrides.txt" --constraints "$_ns_venv/constraints.txt" \
