@@ -65,12 +65,12 @@ def compact_difference(c: Floats, other: Floats) -> tuple[Floats, Floats, Floats
     -------
     value, by_c, by_other : ndarray
     """
+    c, other = c + 1e-280, other + 1e-280  # concentrations may underflow
     x = np.minimum(other / (STEEP * c), 1e60)
-    x4 = x**4
-    fade = 1.0 / (1.0 + x4)
+    fade = 1.0 / (1.0 + x**4)
     value = (other - c) * fade
-    steepness = 4.0 * x4 * fade * value / c
-    return value, steepness - fade, fade - steepness * c / other
+    steepness = 4.0 * x**3 * fade * value / (STEEP * c)
+    return value, steepness * (other / c) - fade, fade - steepness
 
 
 @dataclass(frozen=True)
