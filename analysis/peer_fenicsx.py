@@ -1,26 +1,28 @@
 """Independent peer: the network case with FEniCSx finite elements.
 
-Solves the same steric Poisson-Nernst-Planck case as ``nanoslit run``, from the same case
-file, with none of its code: Lagrange elements (P1/P2 triangles or Q1/Q2 quadrilaterals)
-for the electrochemical potentials mu_i [kT] and the electric potential phi [kT/e], a
-Jacobian derived by UFL, variable-step BDF2 on the concentrations themselves, MUMPS LU.
-It serves as cross-check (reference numbers with error estimates) and as the peer of the
-benchmark (what a careful user of a general finite-element package has to pay).
+Solves the same steric Poisson-Nernst-Planck case as ``nanoslit run``, from the same
+case file, with none of its code: Lagrange elements (P1/P2 triangles or Q1/Q2
+quadrilaterals) for the electrochemical potentials mu_i [kT] and the electric potential
+phi [kT/e], a Jacobian derived by UFL, variable-step BDF2 on the concentrations
+themselves, MUMPS LU. It serves as cross-check (reference numbers with error estimates)
+and as the peer of the benchmark (what a careful user of a general finite-element
+package has to pay).
 
 Install on Debian 12 and run (the system's Python, not the project's environment)::
 
     apt-get install -y --no-install-recommends python3-dolfinx
     export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-    /usr/bin/python3 analysis/peer_fenicsx.py run network-1.5nm        # or a CASE.toml
-    /usr/bin/python3 analysis/peer_fenicsx.py cost                     # seconds against error
-    /usr/bin/python3 analysis/peer_fenicsx.py reference -o analysis/peer_reference.json
+    /usr/bin/python3 analysis/peer_fenicsx.py network-1.5nm   # or a CASE.toml
+    /usr/bin/python3 analysis/peer_fenicsx.py network-1.5nm --preset "2 %"
+    /usr/bin/python3 analysis/peer_study.py cost        # seconds against error
+    /usr/bin/python3 analysis/peer_study.py reference   # writes peer_reference.json
 
-The Debian package is dolfinx 0.5.2 on PETSc 3.18, numpy 1.24; numpy of pip must not
-shadow it. Kernels are compiled once (about 20 s) and kept in ``~/.cache/fenics``.
+The Debian package is dolfinx 0.5.2 on PETSc 3.18 and numpy 1.24; a numpy of pip must
+not shadow it. Kernels are compiled once (some 20 s) and kept in ``~/.cache/fenics``.
 
-Units: inside, lengths in nm, potentials in kT/e, time in nm^2/D_1, concentrations in units
-of the first ion's bulk value; JSON output in SI units, extensive values per metre of depth
-and for the simulated half period, as in the result files of ``nanoslit run``.
+Units: inside, lengths in nm, potentials in kT/e, time in nm^2/D_1, concentrations in
+units of the first ion's bulk value; JSON output in SI units, extensive values per metre
+of depth and for the simulated half period, as in the result files of ``nanoslit run``.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ import sys
 import time
 import tomllib
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ from dolfinx import fem
 from mpi4py import MPI
 from petsc4py import PETSc
 
-logging.getLogger().setLevel(logging.WARNING)  # dolfinx announces every compiler call
+logging.disable(logging.INFO)  # dolfinx announces every compiler call
 
 CHARGE, BOLTZMANN, AVOGADRO = 1.602176634e-19, 1.380649e-23, 6.02214076e23
 VACUUM_PERMITTIVITY = 8.8541878128e-12
@@ -65,43 +67,55 @@ UNITS = {
 # ---------------------------------------------------------------------------- cases
 
 
-def _kcl_case(
-    name: str, *, slit: str, length: str, opening: str, ion: str, molar: str,
-    rate: str, upper: str, sheets: int,
-) -> dict[str, Any]:  # fmt: skip
-    """Return a case, as a case file would be parsed, of a 1:1 salt without Stern layer."""
-    ions = [
-        {"name": n, "charge": z, "diffusivity": "2e-9 m^2/s", "concentration": molar}
-        for n, z in (("K+", 1), ("Cl-", -1))
-    ]
-    return {
-        "name": name,
-        "electrolyte": {
-            "permittivity": 78.5, "temperature": "298.15 K", "ion_size": ion, "ions": ions,
-        },
-        "geometry": {
-            "kind": "nanoslit-network", "slit_size": slit, "sheet_length": length,
-            "sheet_thickness": "0.335 nm", "opening": opening, "sheets": sheets,
-            "arrangement": "staggered", "reservoir": "10 nm",
-        },
-        "protocol": {
-            "kind": "cyclic-voltammetry", "lower": "0 V", "upper": upper,
-            "scan_rate": rate, "cycles": 2,
-        },
-    }  # fmt: skip
+CASE_FILE = """\
+name = "{name}"
+[electrolyte]
+permittivity = 78.5
+temperature = "298.15 K"
+ion_size = "{ion_size}"
+[[electrolyte.ions]]
+name = "K+"
+charge = 1
+diffusivity = "2e-9 m^2/s"
+concentration = "{concentration}"
+[[electrolyte.ions]]
+name = "Cl-"
+charge = -1
+diffusivity = "2e-9 m^2/s"
+concentration = "{concentration}"
+[geometry]
+kind = "nanoslit-network"
+slit_size = "{slit_size}"
+sheet_length = "{sheet_length}"
+sheet_thickness = "0.335 nm"
+opening = "{opening}"
+sheets = {sheets}
+arrangement = "staggered"
+reservoir = "10 nm"
+[protocol]
+kind = "cyclic-voltammetry"
+lower = "0 V"
+upper = "{upper}"
+scan_rate = "{scan_rate}"
+cycles = 2
+"""
+
+_VALUES = """
+name           sheets  slit_size  sheet_length  opening  ion_size  concentration  scan_rate  upper
+network-1.5nm  3       1.5 nm     10 nm         1 nm     0.4 nm    1 mol/L        1e5 V/s    0.2 V
+network-3nm    3       3 nm       16 nm         1 nm     0.66 nm   0.5 mol/L      3e4 V/s    0.15 V
+network-1nm    2       1 nm       8 nm          1.2 nm   0.3 nm    2 mol/L        1e6 V/s    0.2 V
+"""  # noqa: E501
 
 
-CASES: dict[str, dict[str, Any]] = {
-    case["name"]: case
-    for case in (
-        _kcl_case("network-1.5nm", slit="1.5 nm", length="10 nm", opening="1 nm",
-                  ion="0.4 nm", molar="1 mol/L", rate="1e5 V/s", upper="0.2 V", sheets=3),
-        _kcl_case("network-3nm", slit="3 nm", length="16 nm", opening="1 nm",
-                  ion="0.66 nm", molar="0.5 mol/L", rate="3e4 V/s", upper="0.15 V", sheets=3),
-        _kcl_case("network-1nm", slit="1 nm", length="8 nm", opening="1.2 nm",
-                  ion="0.3 nm", molar="2 mol/L", rate="1e6 V/s", upper="0.2 V", sheets=2),
-    )
-}  # fmt: skip
+def _built_in_cases() -> dict[str, str]:
+    header, *rows = (re.split(r"\s{2,}", line) for line in _VALUES.split("\n") if line)
+    values = [dict(zip(header, row, strict=True)) for row in rows]
+    return {entry["name"]: CASE_FILE.format(**entry) for entry in values}
+
+
+#: Built-in cases: text of their case files by name.
+CASES = _built_in_cases()
 
 
 @dataclass(frozen=True)
@@ -144,8 +158,12 @@ class Problem:
     @property
     def debye_length(self) -> float:
         """Debye length [m]."""
-        ionic = AVOGADRO * sum(z * z * c for z, c in zip(self.z, self.bulk, strict=True))
-        return math.sqrt(self.absolute_permittivity * self.thermal_voltage / (CHARGE * ionic))
+        ionic = AVOGADRO * sum(
+            z * z * c for z, c in zip(self.z, self.bulk, strict=True)
+        )
+        return math.sqrt(
+            self.absolute_permittivity * self.thermal_voltage / (CHARGE * ionic)
+        )
 
     @property
     def ramp_time(self) -> float:
@@ -162,8 +180,9 @@ def quantity(text: str) -> float:
     return float(match[1]) * UNITS[unit]
 
 
-def problem_of(case: dict[str, Any]) -> Problem:
-    """Read a parsed case file; stop at what this program does not model."""
+def read_case(text: str) -> Problem:
+    """Read the text of a case file; stop at what this program does not model."""
+    case = tomllib.loads(text)
     electrolyte, geometry, protocol = (
         case[key] for key in ("electrolyte", "geometry", "protocol")
     )
@@ -171,7 +190,7 @@ def problem_of(case: dict[str, Any]) -> Problem:
         text
         for text, found in (
             ("a Stern layer", "stern_capacitance" in case.get("electrode", {})),
-            ("a full cell", case.get("cell", {}).get("kind", "half") != "half"),
+            ("a full cell", "full" in json.dumps(case.get("cell", "half"))),
             ("a planar wall", geometry["kind"] != "nanoslit-network"),
             ("a protocol other than cyclic-voltammetry from the lower vertex",
              protocol["kind"] != "cyclic-voltammetry"
@@ -219,16 +238,14 @@ class Discretisation:
     degree : int
         Polynomial degree, 1 or 2.
     mesh : float
-        Mesh level s: cells are 1/s as large.
+        Mesh level s: cells are 1/s as large, at walls and sheet ends 1/s**2, so that
+        the error of the corner singularities falls with that of the smooth part.
     wall : float
         Cell size at walls and sheet ends at level 1, in Debye lengths.
     growth : float
         Increase of the cell size per distance from a wall at level 1.
     largest : float
         Largest cell size at level 1, in Debye lengths.
-    wall_power : float
-        Cells at the wall shrink as s**-wall_power, faster than the others, so that the
-        error of the corner singularities falls with that of the smooth part.
     steps : int
         Time steps per ramp, graded from small to large.
     grading : float
@@ -236,23 +253,34 @@ class Discretisation:
     quadrature : int
         Degree of the quadrature.
     newton_tolerance : float
-        Largest last update of a potential [kT]; its error is about the square of it.
+        The error left in a potential [kT] is about the square of this.
+    reuse : bool
+        Keep a factorisation, over steps as well, while the iteration contracts by 4.
     """
 
     cells: str = "quadrilateral"
     degree: int = 2
     mesh: float = 1.0
-    wall: float = 0.2
-    growth: float = 0.5
+    wall: float = 0.1
+    growth: float = 0.7
     largest: float = 4.0
-    wall_power: float = 2.0
     steps: int = 40
-    grading: float = 4.0
+    grading: float = 3.0
     quadrature: int = 5
-    newton_tolerance: float = 1e-3
+    newton_tolerance: float = 3e-3
+    reuse: bool = True
 
 
-def graded(left: float, right: float, walls: tuple[bool, bool], size: tuple[float, ...]):
+#: Settings that reach an error of R_c and gamma on the first built-in case.
+PRESETS = {
+    "2 %": Discretisation(mesh=0.5, wall=0.05, growth=0.7, largest=4.0, steps=20),
+    "0.2 %": Discretisation(mesh=1.0, steps=80),
+}
+
+
+def graded(
+    left: float, right: float, walls: tuple[bool, bool], size: tuple[float, ...]
+):
     """Divide an interval: h = min(wall + growth * distance to a wall end, largest).
 
     Parameters
@@ -276,7 +304,9 @@ def graded(left: float, right: float, walls: tuple[bool, bool], size: tuple[floa
     for is_wall, end in zip(walls, (left, right), strict=True):
         if is_wall:
             h = np.minimum(h, wall + growth * np.abs(x - end))
-    density = np.concatenate([[0.0], np.cumsum(np.diff(x) * 0.5 * (1 / h[1:] + 1 / h[:-1]))])
+    density = np.concatenate(
+        [[0.0], np.cumsum(np.diff(x) * 0.5 * (1 / h[1:] + 1 / h[:-1]))]
+    )
     count = max(1, math.ceil(density[-1] - 0.05))
     points = np.interp(np.linspace(0.0, density[-1], count + 1), density, x)
     points[-1] = right
@@ -286,7 +316,7 @@ def graded(left: float, right: float, walls: tuple[bool, bool], size: tuple[floa
 def lines(problem: Problem, disc: Discretisation) -> tuple[np.ndarray, np.ndarray]:
     """Return the mesh lines x and y [nm]."""
     s, debye = disc.mesh, problem.debye_length / NM
-    size = (disc.wall * debye / s**disc.wall_power, disc.growth / s, disc.largest * debye / s)
+    size = (disc.wall * debye / s**2, disc.growth / s, disc.largest * debye / s)
     d, t, h = problem.slit / NM, problem.thickness / NM, problem.height / NM
     x, front = [np.zeros(1)], problem.reservoir / NM
     x.append(graded(0.0, front, (False, True), size))
@@ -308,7 +338,9 @@ def lines(problem: Problem, disc: Discretisation) -> tuple[np.ndarray, np.ndarra
     return np.concatenate(x), np.concatenate(y)
 
 
-def solid(problem: Problem, x: np.ndarray, y: np.ndarray, slack: float = 0.0) -> np.ndarray:
+def solid(
+    problem: Problem, x: np.ndarray, y: np.ndarray, slack: float = 0.0
+) -> np.ndarray:
     """Whether points [nm] lie in a sheet, its surface included if slack is positive."""
     d, t = problem.slit / NM, problem.thickness / NM
     inside = np.zeros(np.broadcast(x, y).shape, dtype=bool)
@@ -324,7 +356,7 @@ def solid(problem: Problem, x: np.ndarray, y: np.ndarray, slack: float = 0.0) ->
 
 
 def build_mesh(problem: Problem, disc: Discretisation) -> dolfinx.mesh.Mesh:
-    """Mesh the fluid: a tensor grid without the sheets, as quadrilaterals or triangles."""
+    """Mesh the fluid: a tensor grid without the sheets, of either kind of cell."""
     x, y = lines(problem, disc)
     xc, yc = 0.5 * (x[1:] + x[:-1]), 0.5 * (y[1:] + y[:-1])
     i, j = np.nonzero(~solid(problem, xc[:, None], yc[None, :]))
@@ -359,7 +391,9 @@ class Solver:
             "Lagrange", self.mesh.ufl_cell(), disc.degree, dim=self.ions + 1
         )
         self.space = fem.FunctionSpace(self.mesh, element)
-        self.u = fem.Function(self.space)  # (mu_1, ..., mu_m, phi), zero: equilibrium at PZC
+        self.u = fem.Function(
+            self.space
+        )  # (mu_1, ..., mu_m, phi), zero: equilibrium at PZC
         self.rate = fem.Constant(self.mesh, 1.0)  # leading BDF coefficient
         self.unknowns = self.u.vector.getSize()
         self.newton_iterations = self.factorisations = 0
@@ -395,8 +429,8 @@ class Solver:
     def concentrations(self, u: Any) -> list[Any]:
         """Concentrations over the first ion's bulk value: Bikerman's closed inverse.
 
-        c_i = b_i w_i / (1 - nu + v sum_j b_j w_j), w_i = exp(mu_i - z_i phi), where nu is
-        the bulk's packing fraction: 0 < packing < 1 for any mu and phi.
+        c_i = b_i w_i / (1 - nu + v sum_j b_j w_j), w_i = exp(mu_i - z_i phi), where nu
+        is the bulk's packing fraction: 0 < packing < 1 for any mu and phi.
         """
         p = self.problem
         volume = AVOGADRO * p.ion_size**3 * p.bulk[0]
@@ -428,7 +462,8 @@ class Solver:
             for i in range(m)
         )
         poisson = (
-            ufl.inner(ufl.grad(self.u[m]), ufl.grad(test[m])) - coupling * density * test[m]
+            ufl.inner(ufl.grad(self.u[m]), ufl.grad(test[m]))
+            - coupling * density * test[m]
         )
         residual = self.rate * storage + (flux + poisson) * dx
         cellwise = fem.FunctionSpace(self.mesh, ("DG", 0))
@@ -442,7 +477,9 @@ class Solver:
         }
         self.form = {key: fem.form(f, jit_params=jit) for key, f in forms.items()}
         self.vector = {
-            key: fem.petsc.create_vector(f) for key, f in self.form.items() if f.rank == 1
+            key: fem.petsc.create_vector(f)
+            for key, f in self.form.items()
+            if f.rank == 1
         }
         cells = np.arange(cellwise.dofmap.index_map.size_local, dtype=np.int32)
         middle = dolfinx.mesh.compute_midpoints(self.mesh, 2, cells)
@@ -459,7 +496,9 @@ class Solver:
         k = np.arange(p.sheets)
         x = (p.reservoir + p.thickness + p.slit / 2 + k * (p.slit + p.thickness)) / NM
         nodes = self.space.tabulate_dof_coordinates()
-        away = np.hypot(nodes[None, :, 0] - x[:, None], nodes[None, :, 1] - p.height / NM / 2)
+        away = np.hypot(
+            nodes[None, :, 0] - x[:, None], nodes[None, :, 1] - p.height / NM / 2
+        )
         self.reading = away.argmin(axis=1)
         if away.min(axis=1).max() > 1e-9:
             raise RuntimeError("no mesh node at a reading point")
@@ -499,39 +538,63 @@ class Solver:
         u = self.u.vector.array_w
         u[self.fixed] = 0.0
         u[self.electrode] = wall
-        for _ in range(25):
+        size = math.inf
+        fresh = not self.disc.reuse or self.factorisations == 0
+        for _ in range(40):
             r = self.assemble("residual")
             r.array_w[:] += history
             r.array_w[self.fixed] = 0.0
+            if fresh:
+                self._factorise()
             start = time.perf_counter()
-            self.matrix.zeroEntries()
-            fem.petsc.assemble_matrix(self.matrix, self.form["jacobian"], self.conditions)
-            self.matrix.assemble()
-            middle = time.perf_counter()
             self.ksp.solve(r, self.update)
-            end = time.perf_counter()
-            self.seconds["assembly"] += middle - start
-            self.seconds["linear"] += end - middle
+            self.seconds["linear"] += time.perf_counter() - start
             self.newton_iterations += 1
             du = self.update.array_r
             u -= du
-            if not np.isfinite(du).all():
+            last, size = size, float(np.abs(du).max())
+            if not math.isfinite(size):
                 break
-            if np.abs(du).max() < self.disc.newton_tolerance:
+            # remaining error: the square of the update, or its contraction if J is old
+            contraction = (
+                size if fresh else min(1.0, size / last) if last < math.inf else 1.0
+            )
+            if contraction * size < self.disc.newton_tolerance**2:
                 return
+            fresh = not self.disc.reuse or (last < math.inf and size > 0.25 * last)
         raise RuntimeError("Newton's iteration failed: use more steps or a finer mesh")
 
+    def _factorise(self) -> None:
+        start = time.perf_counter()
+        self.matrix.zeroEntries()
+        fem.petsc.assemble_matrix(self.matrix, self.form["jacobian"], self.conditions)
+        self.matrix.assemble()
+        self.seconds["assembly"] += time.perf_counter() - start
+        start = time.perf_counter()
+        self.ksp.getPC().setUp()
+        self.seconds["linear"] += time.perf_counter() - start
+        self.factorisations += 1
+
     def observe(self) -> dict[str, Any]:
-        """Return electrode charge, slit charges [C/m] and reading-point potentials [V]."""
+        """Return charges of electrode and slits [C/m] and potentials read [V]."""
         p, m = self.problem, self.ions
         unit = p.absolute_permittivity * p.thermal_voltage
         gauss = self.assemble("poisson").array_r[self.electrode].sum() * unit
         cell_charge = self.assemble("charge").array_r
         unit = AVOGADRO * CHARGE * p.bulk[0] * NM**2
-        slits = -unit * np.bincount(self.region, cell_charge, minlength=p.sheets + 1)[1:]
-        values = self.u.vector.array_r.reshape(-1, m + 1)[self.reading] * p.thermal_voltage
+        slits = (
+            -unit * np.bincount(self.region, cell_charge, minlength=p.sheets + 1)[1:]
+        )
+        values = (
+            self.u.vector.array_r.reshape(-1, m + 1)[self.reading] * p.thermal_voltage
+        )
         chemical = (values[:, :m] / np.array(p.z)).mean(axis=1)
-        return {"electrode": gauss, "slit": slits, "phi": values[:, m], "chemical": chemical}
+        return {
+            "electrode": gauss,
+            "slit": slits,
+            "phi": values[:, m],
+            "chemical": chemical,
+        }
 
 
 # ------------------------------------------------------------------------ time steps
@@ -577,11 +640,15 @@ def ramp(
                 ratio**2 / (1 + ratio) / dt,
             )
         past = list(reversed(stored))
-        history = sum(ai * s for ai, s in zip(a[1:], past[: len(a) - 1], strict=True)) / scale
+        history = (
+            sum(ai * s for ai, s in zip(a[1:], past[: len(a) - 1], strict=True)) / scale
+        )
         if len(times) > 1:
             solver.u.vector.array_w[:] = extrapolate(times, states, t)
         solver.newton(
-            history, a[0] / scale, (wall[0] + fraction * (wall[1] - wall[0])) / p.thermal_voltage
+            history,
+            a[0] / scale,
+            (wall[0] + fraction * (wall[1] - wall[0])) / p.thermal_voltage,
         )
         row = solver.observe()
         series = [row["slit"], *reversed(charges)][: len(a)]
@@ -608,11 +675,13 @@ def simulate(problem: Problem, disc: Discretisation) -> dict[str, Any]:
     wall_time = time.perf_counter() - begin
     return {
         **evaluate(problem, disc.steps, rows),
+        "traces": traces(rows),
         "cost": {
             "unknowns": solver.unknowns,
             "cells": int(solver.region.size),
             "steps": len(rows) - 1,
             "newton_iterations": solver.newton_iterations,
+            "factorisations": solver.factorisations,
             "wall_time_s": round(wall_time, 3),
             "setup_time_s": round(begin - setup, 3),
             "assembly_s": round(solver.seconds["assembly"], 3),
@@ -646,11 +715,14 @@ def resistance_law(
     return r_c / current.max(), slope / r_c
 
 
-def evaluate(problem: Problem, steps: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Reduce the last cycle: resistance law per opening, CV area, charges at vertices."""
+def evaluate(
+    problem: Problem, steps: int, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Reduce the last cycle: resistance laws, CV area, charges at the vertices."""
     last = rows[-2 * steps - 1 :]
     slit, rate, phi, chemical = (
-        np.array([row[key] for row in last]) for key in ("slit", "slit_rate", "phi", "chemical")
+        np.array([row[key] for row in last])
+        for key in ("slit", "slit_rate", "phi", "chemical")
     )
     step = np.array([row["step"] for row in last])
     # positive towards the reservoir; what passes opening k charges the slits behind it
@@ -676,3 +748,68 @@ def evaluate(problem: Problem, steps: int, rows: list[dict[str, Any]]) -> dict[s
             "slit_electrochemical_potential": chemical[vertex].tolist(),
         },
     }
+
+
+def traces(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return what was observed at every step, named as in result files."""
+    names = {
+        "time": "time", "electrode": "electrode_charge", "slit": "slit_charge",
+        "phi": "slit_potential", "chemical": "slit_electrochemical_potential",
+    }  # fmt: skip
+    return {
+        name: np.array([row[key] for row in rows]).tolist()
+        for key, name in names.items()
+    }
+
+
+# --------------------------------------------------------------------- command line
+
+
+def provenance() -> dict[str, str]:
+    """Return the versions that produced a number."""
+    return {
+        "dolfinx": dolfinx.__version__,
+        "ufl": ufl.__version__,
+        "petsc": ".".join(map(str, PETSc.Sys.getVersion())),
+        "petsc4py": petsc4py.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Solve one case and print its observables as JSON."""
+    if arguments.case not in CASES and not Path(arguments.case).is_file():
+        sys.exit(f"{arguments.case}: no such case file, none of {', '.join(CASES)}")
+    text = CASES.get(arguments.case) or Path(arguments.case).read_text("utf-8")
+    disc = PRESETS[arguments.preset] if arguments.preset else Discretisation()
+    given = {key: getattr(arguments, key) for key in asdict(disc)}
+    disc = replace(disc, **{key: v for key, v in given.items() if v is not None})
+    result = simulate(read_case(text), disc)
+    if not arguments.traces:
+        del result["traces"]
+    print(json.dumps({"case": arguments.case, **result, "provenance": provenance()}))
+
+
+def main() -> None:
+    """Solve one case and print its observables as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("case", help=f"a case file or one of {', '.join(CASES)}")
+    parser.add_argument("--preset", choices=PRESETS, help="error aimed at")
+    parser.add_argument("--traces", action="store_true", help="include every step")
+    for key, default in asdict(Discretisation()).items():
+        option = "--" + key.replace("_", "-")
+        if isinstance(default, bool):
+            switch = argparse.BooleanOptionalAction
+            parser.add_argument(option, action=switch, help=f"default {default}")
+        else:
+            parser.add_argument(option, type=type(default), help=f"default {default}")
+    run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
