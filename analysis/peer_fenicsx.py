@@ -789,7 +789,10 @@ def run(arguments: argparse.Namespace) -> None:
     disc = PRESETS[arguments.preset] if arguments.preset else Discretisation()
     given = {key: getattr(arguments, key) for key in asdict(disc)}
     disc = replace(disc, **{key: v for key, v in given.items() if v is not None})
-    result = simulate(read_case(text), disc)
+    try:
+        result = simulate(read_case(text), disc)
+    except RuntimeError as problem:
+        sys.exit(f"{arguments.case}: {problem}")
     if not arguments.traces:
         del result["traces"]
     print(json.dumps({"case": arguments.case, **result, "provenance": provenance()}))

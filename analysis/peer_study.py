@@ -112,7 +112,7 @@ def command_cost(arguments: argparse.Namespace) -> None:
     """Print seconds against error for the presets, with and without reuse of the LU."""
     stored = json.loads(arguments.reference.read_text(encoding="utf-8"))["cases"]
     problem = read_case(CASES[arguments.case])
-    simulate(problem, replace(PRESETS["2 %"], steps=3))  # compile kernels
+    simulate(replace(problem, cycles=1), PRESETS["2 %"])  # compile kernels
     for name, preset in PRESETS.items():
         for reuse in (False, True):
             result = simulate(problem, replace(preset, reuse=reuse))

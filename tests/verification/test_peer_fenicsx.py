@@ -30,9 +30,9 @@ def test_coarse_peer_agrees_with_reference():
     exact = json.loads(REFERENCE.read_text())["cases"][name]["value"]
     assert found["cv_area"] == pytest.approx(exact["cv_area"], rel=0.02)
     for mine, true in zip(found["openings"], exact["openings"], strict=True):
-        assert mine == pytest.approx(true, rel=0.03)
-    charges = "electrode_charge", "slit_charge"
-    for key in charges:
+        for key in ("r_c", "gamma"):
+            assert mine[key] == pytest.approx(true[key], rel=0.025)
+    for key in ("electrode_charge", "slit_charge"):
         assert found["vertices"][key][1] == pytest.approx(
             exact["vertices"][key][1], rel=0.02
         )
