@@ -391,9 +391,8 @@ class Solver:
             "Lagrange", self.mesh.ufl_cell(), disc.degree, dim=self.ions + 1
         )
         self.space = fem.FunctionSpace(self.mesh, element)
-        self.u = fem.Function(
-            self.space
-        )  # (mu_1, ..., mu_m, phi), zero: equilibrium at PZC
+        # (mu_1, ..., mu_m, phi); zero is the equilibrium at the potential of zero charge
+        self.u = fem.Function(self.space)
         self.rate = fem.Constant(self.mesh, 1.0)  # leading BDF coefficient
         self.unknowns = self.u.vector.getSize()
         self.newton_iterations = self.factorisations = 0
