@@ -114,8 +114,8 @@ class Grid:
         Area of the face that the edge crosses: compact (for ion fluxes) and that of the
         control volume (for the electric field); length of the edge.
     compact : csr_matrix, shape (n_nodes, n_nodes + 1)
-        What the compact storage adds to volume times concentration [m^2]; rows sum to
-        zero, the last column is the reservoir.
+        Weights of the neighbours in the compact storage [m^2]; rows sum to zero, the
+        last column is the reservoir.
     wall_node, wall_area, wall_electrode : ndarray, shape (n_walls,)
         Nodes on conductors, the surface they stand for, and which electrode it is.
     region : ndarray of int, shape (n_nodes,)

@@ -6,9 +6,10 @@ voltage, c_ref = sum_i z_i^2 c_i0 and the time lambda_D^2 / D_ref the equations 
     d(S c_i)/dt + sum over edges of  area N_i                      = 0
     sum over edges of  face (phi_k - phi_l)/h  - sum_i z_i (S c_i)  = wall charge
 
-with the storage S c = volume c + compact f(c), where the compact correction of the grid
-acts on f(c) = c^2/(c + DEPLETED c_bulk): on c itself, but not on ions that are nearly
-absent, which their neighbours' correction could otherwise make negative. Zero ion flux at walls, and phi = mu = 0 at the reservoir. Without a Stern
+with the storage S c = volume c + sum over neighbours of compact (c_l - c_k), the compact
+correction of the grid. A neighbour whose concentration is more than STEEP times that of
+the node is left out (smoothly): across such a step the correction means nothing, and it
+could make the amount of a nearly absent ion negative. Zero ion flux at walls, and phi = mu = 0 at the reservoir. Without a Stern
 layer phi = V on walls, and the second line gives their charge (discrete Gauss law); with
 one, wall charge = C_S area (V - phi). The time derivative is whatever linear formula the
 stepper supplies for S c itself: ``shift * S c + history``, so ion content and charge are
@@ -28,6 +29,7 @@ import numpy as np
 from scipy import sparse
 
 from nanoslit.mpnp.fluxes import (
+    MOBILITY_FLOOR,
     Composition,
     compose,
     excess_flux,
@@ -45,10 +47,30 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-__all__ = ["DEPLETED", "LocalEquations", "Scales", "Subdomain"]
+__all__ = ["STEEP", "LocalEquations", "Scales", "Subdomain", "compact_difference"]
 
-DEPLETED = 0.05
-"""Fraction of the bulk concentration below which the compact correction fades."""
+STEEP = 8.0
+"""Ratio of neighbouring concentrations above which the compact correction fades."""
+
+
+def compact_difference(c: Floats, other: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return (other - c) / (1 + x^4), x = other / (STEEP c), and its two derivatives.
+
+    Parameters
+    ----------
+    c, other : ndarray
+        Concentrations of the node and of its neighbour, positive.
+
+    Returns
+    -------
+    value, by_c, by_other : ndarray
+    """
+    c, other = c + 1e-280, other + 1e-280  # concentrations may underflow
+    x = np.minimum(other / (STEEP * c), 1e60)
+    fade = 1.0 / (1.0 + x**4)
+    value = (other - c) * fade
+    steepness = 4.0 * x**3 * fade * value / (STEEP * c)
+    return value, steepness * (other / c) - fade, fade - steepness
 
 
 @dataclass(frozen=True)
@@ -156,6 +178,7 @@ class LocalEquations:
         self.z = np.array([i.charge for i in ions], float)
         self.c_bulk = np.array([i.concentration for i in ions]) / s.concentration
         self.v = case.electrolyte.ion_volume * self.c_bulk * s.concentration
+        self.floor = MOBILITY_FLOOR * self.c_bulk[:, None]
         d_ref = max(i.diffusivity for i in ions)
         self.diffusivity = np.array([i.diffusivity / d_ref for i in ions])
         self.factors = [i.diffusivity_factor for i in ions]
@@ -188,24 +211,19 @@ class LocalEquations:
         self.out_l = sparse.csr_matrix(
             (np.ones(here_l.sum()), (sub.l[here_l], edge[here_l])), shape)
         self.divergence = (self.out_k - self.out_l).tocsr()
-        rows = grid.compact[sub.start:sub.stop].tocoo()
-        column = np.where(rows.col == grid.n_nodes, -1, rows.col)
-        self.compact = sparse.csr_matrix(
-            (rows.data / self.scales.length**2, (rows.row, sub.local(column))),
-            (sub.n_owned, sub.n_local + 1))
-        self.compact_kl = self._entries(sub.k, sub.l)
-        self.compact_lk = self._entries(sub.l, sub.k)
-        own = np.arange(sub.n_owned)
-        self.compact_diagonal = self._entries(own, own)
+        compact = grid.compact.tocsr() / self.scales.length**2
+        self.compact_kl = self._entries(compact, sub.k, sub.l)
+        self.compact_lk = self._entries(compact, sub.l, sub.k)
         # scale of the rows phi = V on walls: like their neighbours
         diagonal = (self.out_k + self.out_l) @ self.permittance
         self.wall_scale = diagonal[self.wall_node]
 
-    def _entries(self, row: Ints, column: Ints) -> Floats:
-        """Return entries of the compact matrix, 0 in rows that are not owned."""
+    def _entries(self, matrix: sparse.csr_matrix, row: Ints, column: Ints) -> Floats:
+        """Return entries of a global matrix by local numbers, 0 in rows not owned."""
+        number = np.append(self.sub.globals(), matrix.shape[0])  # last: the reservoir
         out = np.zeros(row.size)
         mine = np.flatnonzero(row < self.sub.n_owned)
-        out[mine] = np.asarray(self.compact[row[mine], column[mine]]).ravel()
+        out[mine] = np.asarray(matrix[number[row[mine]], number[column[mine]]]).ravel()
         return out
 
     # -- state ---------------------------------------------------------------
@@ -216,9 +234,12 @@ class LocalEquations:
 
     def stored(self, comp: Composition) -> Floats:
         """Return S c of the owned nodes (n_owned, n_ions)."""
-        c, floor = comp.c.T, DEPLETED * self.c_bulk
-        return np.asarray(self.volume[:, None] * c[:self.sub.n_owned]
-                          + self.compact @ (c**2 / (c + floor)))
+        k, l = self.sub.k, self.sub.l  # noqa: E741
+        c_k, c_l = comp.c[:, k], comp.c[:, l]
+        at_k = self.compact_kl * compact_difference(c_k, c_l)[0]
+        at_l = self.compact_lk * compact_difference(c_l, c_k)[0]
+        own = self.volume[:, None] * comp.c[:, :self.sub.n_owned].T
+        return np.asarray(own + self.out_k @ at_k.T + self.out_l @ at_l.T)
 
     def edge_diffusivity(self, comp: Composition) -> tuple[Floats, list[Floats] | None]:
         """Return D on edges (n_ions, n_edges or 1) and gradients by composition.
@@ -290,9 +311,9 @@ class LocalEquations:
         """Return area times flux from k to l on every edge (n_ions, n_edges)."""
         sub = self.sub
         d, _ = self.edge_diffusivity(comp)
-        n = excess_flux(comp.c[:, sub.k], self._eta(u, comp), u[sub.k, 1:].T,
-                        u[sub.l, 1:].T)
-        return np.asarray(self.conductance * d * n)
+        mu_k, mu_l = u[sub.k, 1:].T, u[sub.l, 1:].T
+        n = excess_flux(comp.c[:, sub.k], self._eta(u, comp), mu_k, mu_l)
+        return np.asarray(self.conductance * d * (n + self.floor * (mu_k - mu_l)))
 
     def _eta(self, u: Floats, comp: Composition) -> Floats:
         k, l = self.sub.k, self.sub.l  # noqa: E741
@@ -330,14 +351,18 @@ class LocalEquations:
         flat = (sub.edges.size, b * b)
         diagonal = (self.out_k @ by_k.reshape(flat) - self.out_l @ by_l.reshape(flat))
         diagonal = diagonal.reshape(n, b, b)
-        # storage: volume dc/du at the node, compact df(c)/du at it and its neighbours
-        floor = DEPLETED * self.c_bulk[:, None]
-        fade = comp.c * (comp.c + 2 * floor) / (comp.c + floor) ** 2  # f'(c)
-        faded = self._storage_rows(slope * fade[:, None, :], shift)
+        to_l, to_k = by_l, -by_k
         diagonal += self.volume[:, None, None] * self._storage_rows(slope[:, :, :n], shift)
-        diagonal += self.compact_diagonal[:, None, None] * faded[:n]
-        to_l = by_l + self.compact_kl[:, None, None] * faded[sub.l]
-        to_k = -by_k + self.compact_lk[:, None, None] * faded[sub.k]
+        k, l = sub.k, sub.l  # noqa: E741
+        for out, weight, here, there, block in (
+            (self.out_k, self.compact_kl, k, l, to_l),
+            (self.out_l, self.compact_lk, l, k, to_k),
+        ):
+            _, own, other = compact_difference(comp.c[:, here], comp.c[:, there])
+            by_here = self._storage_rows((weight * own)[:, None] * slope[:, :, here], shift)
+            diagonal += (out @ by_here.reshape(flat)).reshape(n, b, b)
+            block += self._storage_rows((weight * other)[:, None] * slope[:, :, there],
+                                        shift)
         self._wall_rows(diagonal, to_l, to_k)
         return diagonal, to_l, to_k
 
@@ -391,12 +416,14 @@ class LocalEquations:
             by_l[:, 1 + i, :] = (-e * excess[:, l]).T
             by_k[:, 1 + i, 0] += self.z[i] * (e - a)
             by_l[:, 1 + i, 0] -= self.z[i] * e
+            m = m - g[i] * self.floor[i]
             by_k[:, 1 + i, 1 + i] += a - m
             by_l[:, 1 + i, 1 + i] += m
         if gradients is not None:
             for i, gradient in enumerate(gradients):
                 by_state = np.einsum("jn,jmn->mn", gradient, slope)
-                a = 0.5 * self.conductance * f[i]
+                whole = f[i] + self.floor[i] * (u[k, 1 + i] - u[l, 1 + i])
+                a = 0.5 * self.conductance * whole
                 by_k[:, 1 + i, :] += (a * by_state[:, k]).T
                 by_l[:, 1 + i, :] += (a * by_state[:, l]).T
 
@@ -412,7 +439,7 @@ class LocalEquations:
             d = self.diffusivity[:, None]
         side_k, side_l = _take(comp, k), _take(comp, l)
         parts = split_flux(side_k, side_l, u[k, 0] - u[l, 0], self.z,
-                           u[k, 1:].T - u[l, 1:].T)
+                           u[k, 1:].T - u[l, 1:].T, self.floor)
         g = self.conductance[edges] * d
         return g * parts[0], g * parts[1], g * parts[2]
 

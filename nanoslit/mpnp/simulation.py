@@ -313,7 +313,7 @@ class Simulation:
 
     def _n_charges(self, total: Floats) -> int:
         o = self.observer
-        return total.size - 3 * len(o.cuts) - 2 * len(self.grid.readings) - (
+        return total.size - 4 * len(o.cuts) - 2 * len(self.grid.readings) - (
             self.equations.n_ions)
 
     def run(self, on_step: Callable[[Simulation], None] | None = None) -> Traces:
