@@ -158,12 +158,8 @@ class Problem:
     @property
     def debye_length(self) -> float:
         """Debye length [m]."""
-        ionic = AVOGADRO * sum(
-            z * z * c for z, c in zip(self.z, self.bulk, strict=True)
-        )
-        return math.sqrt(
-            self.absolute_permittivity * self.thermal_voltage / (CHARGE * ionic)
-        )
+        ionic = AVOGADRO * sum(z * z * c for z, c in zip(self.z, self.bulk, strict=True))
+        return math.sqrt(self.absolute_permittivity * self.thermal_voltage / (CHARGE * ionic))
 
     @property
     def ramp_time(self) -> float:
@@ -278,9 +274,7 @@ PRESETS = {
 }
 
 
-def graded(
-    left: float, right: float, walls: tuple[bool, bool], size: tuple[float, ...]
-):
+def graded(left: float, right: float, walls: tuple[bool, bool], size: tuple[float, ...]):
     """Divide an interval: h = min(wall + growth * distance to a wall end, largest).
 
     Parameters
@@ -304,9 +298,7 @@ def graded(
     for is_wall, end in zip(walls, (left, right), strict=True):
         if is_wall:
             h = np.minimum(h, wall + growth * np.abs(x - end))
-    density = np.concatenate(
-        [[0.0], np.cumsum(np.diff(x) * 0.5 * (1 / h[1:] + 1 / h[:-1]))]
-    )
+    density = np.concatenate([[0.0], np.cumsum(np.diff(x) * 0.5 * (1 / h[1:] + 1 / h[:-1]))])
     count = max(1, math.ceil(density[-1] - 0.05))
     points = np.interp(np.linspace(0.0, density[-1], count + 1), density, x)
     points[-1] = right
@@ -338,9 +330,7 @@ def lines(problem: Problem, disc: Discretisation) -> tuple[np.ndarray, np.ndarra
     return np.concatenate(x), np.concatenate(y)
 
 
-def solid(
-    problem: Problem, x: np.ndarray, y: np.ndarray, slack: float = 0.0
-) -> np.ndarray:
+def solid(problem: Problem, x: np.ndarray, y: np.ndarray, slack: float = 0.0) -> np.ndarray:
     """Whether points [nm] lie in a sheet, its surface included if slack is positive."""
     d, t = problem.slit / NM, problem.thickness / NM
     inside = np.zeros(np.broadcast(x, y).shape, dtype=bool)
@@ -361,9 +351,7 @@ def build_mesh(problem: Problem, disc: Discretisation) -> dolfinx.mesh.Mesh:
     xc, yc = 0.5 * (x[1:] + x[:-1]), 0.5 * (y[1:] + y[:-1])
     i, j = np.nonzero(~solid(problem, xc[:, None], yc[None, :]))
     node = np.arange(x.size * y.size).reshape(x.size, y.size)
-    corners = np.stack(
-        [node[i, j], node[i + 1, j], node[i, j + 1], node[i + 1, j + 1]], axis=1
-    )
+    corners = np.stack([node[i, j], node[i + 1, j], node[i, j + 1], node[i + 1, j + 1]], axis=1)
     if disc.cells == "triangle":  # alternating diagonals: no preferred direction
         even = ((i + j) % 2 == 0)[:, None]
         first = np.where(even, corners[:, [0, 1, 3]], corners[:, [0, 1, 2]])
@@ -420,9 +408,7 @@ class Solver:
         self.conditions = [
             fem.dirichletbc(zero, d, self.space.sub(k)) for k, d in enumerate(bath)
         ]
-        self.conditions.append(
-            fem.dirichletbc(zero, self.electrode, self.space.sub(self.ions))
-        )
+        self.conditions.append(fem.dirichletbc(zero, self.electrode, self.space.sub(self.ions)))
         self.fixed = np.concatenate([self.electrode, *bath])
 
     def concentrations(self, u: Any) -> list[Any]:
@@ -461,8 +447,7 @@ class Solver:
             for i in range(m)
         )
         poisson = (
-            ufl.inner(ufl.grad(self.u[m]), ufl.grad(test[m]))
-            - coupling * density * test[m]
+            ufl.inner(ufl.grad(self.u[m]), ufl.grad(test[m])) - coupling * density * test[m]
         )
         residual = self.rate * storage + (flux + poisson) * dx
         cellwise = fem.FunctionSpace(self.mesh, ("DG", 0))
@@ -476,16 +461,12 @@ class Solver:
         }
         self.form = {key: fem.form(f, jit_params=jit) for key, f in forms.items()}
         self.vector = {
-            key: fem.petsc.create_vector(f)
-            for key, f in self.form.items()
-            if f.rank == 1
+            key: fem.petsc.create_vector(f) for key, f in self.form.items() if f.rank == 1
         }
         cells = np.arange(cellwise.dofmap.index_map.size_local, dtype=np.int32)
         middle = dolfinx.mesh.compute_midpoints(self.mesh, 2, cells)
         dof = cellwise.dofmap.list.array[cells]
-        planes = (
-            p.reservoir + p.thickness / 2 + np.arange(p.sheets) * (p.slit + p.thickness)
-        )
+        planes = p.reservoir + p.thickness / 2 + np.arange(p.sheets) * (p.slit + p.thickness)
         self.region = np.empty(cells.size, dtype=int)  # 0 outside, k inside slit k
         self.region[dof] = np.searchsorted(planes / NM, middle[:, 0])
         self._reading_points()
@@ -495,9 +476,7 @@ class Solver:
         k = np.arange(p.sheets)
         x = (p.reservoir + p.thickness + p.slit / 2 + k * (p.slit + p.thickness)) / NM
         nodes = self.space.tabulate_dof_coordinates()
-        away = np.hypot(
-            nodes[None, :, 0] - x[:, None], nodes[None, :, 1] - p.height / NM / 2
-        )
+        away = np.hypot(nodes[None, :, 0] - x[:, None], nodes[None, :, 1] - p.height / NM / 2)
         self.reading = away.argmin(axis=1)
         if away.min(axis=1).max() > 1e-9:
             raise RuntimeError("no mesh node at a reading point")
@@ -555,9 +534,7 @@ class Solver:
             if not math.isfinite(size):
                 break
             # remaining error: the square of the update, or its contraction if J is old
-            contraction = (
-                size if fresh else min(1.0, size / last) if last < math.inf else 1.0
-            )
+            contraction = size if fresh else min(1.0, size / last) if last < math.inf else 1.0
             if contraction * size < self.disc.newton_tolerance**2:
                 return
             fresh = not self.disc.reuse or (last < math.inf and size > 0.25 * last)
@@ -581,12 +558,8 @@ class Solver:
         gauss = self.assemble("poisson").array_r[self.electrode].sum() * unit
         cell_charge = self.assemble("charge").array_r
         unit = AVOGADRO * CHARGE * p.bulk[0] * NM**2
-        slits = (
-            -unit * np.bincount(self.region, cell_charge, minlength=p.sheets + 1)[1:]
-        )
-        values = (
-            self.u.vector.array_r.reshape(-1, m + 1)[self.reading] * p.thermal_voltage
-        )
+        slits = -unit * np.bincount(self.region, cell_charge, minlength=p.sheets + 1)[1:]
+        values = self.u.vector.array_r.reshape(-1, m + 1)[self.reading] * p.thermal_voltage
         chemical = (values[:, :m] / np.array(p.z)).mean(axis=1)
         return {
             "electrode": gauss,
@@ -639,9 +612,7 @@ def ramp(
                 ratio**2 / (1 + ratio) / dt,
             )
         past = list(reversed(stored))
-        history = (
-            sum(ai * s for ai, s in zip(a[1:], past[: len(a) - 1], strict=True)) / scale
-        )
+        history = sum(ai * s for ai, s in zip(a[1:], past[: len(a) - 1], strict=True)) / scale
         if len(times) > 1:
             solver.u.vector.array_w[:] = extrapolate(times, states, t)
         solver.newton(
@@ -716,14 +687,11 @@ def resistance_law(
     return r_c / current.max(), slope / r_c
 
 
-def evaluate(
-    problem: Problem, steps: int, rows: list[dict[str, Any]]
-) -> dict[str, Any]:
+def evaluate(problem: Problem, steps: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Reduce the last cycle: resistance laws, CV area, charges at the vertices."""
     last = rows[-2 * steps - 1 :]
     slit, rate, phi, chemical = (
-        np.array([row[key] for row in last])
-        for key in ("slit", "slit_rate", "phi", "chemical")
+        np.array([row[key] for row in last]) for key in ("slit", "slit_rate", "phi", "chemical")
     )
     step = np.array([row["step"] for row in last])
     # positive towards the reservoir; what passes opening k charges the slits behind it
@@ -757,10 +725,7 @@ def traces(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
         "time": "time", "electrode": "electrode_charge", "slit": "slit_charge",
         "phi": "slit_potential", "chemical": "slit_electrochemical_potential",
     }  # fmt: skip
-    return {
-        name: np.array([row[key] for row in rows]).tolist()
-        for key, name in names.items()
-    }
+    return {name: np.array([row[key] for row in rows]).tolist() for key, name in names.items()}
 
 
 # --------------------------------------------------------------------- command line

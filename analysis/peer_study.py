@@ -37,9 +37,7 @@ def combine(function: Any, *trees: Any) -> Any:
     return float(f"{function(*trees):.10g}")
 
 
-def extrapolated(
-    values: list[float], ratio: float, order: float
-) -> tuple[float, float]:
+def extrapolated(values: list[float], ratio: float, order: float) -> tuple[float, float]:
     """Return correction and error estimate of the last of three successive levels.
 
     The correction supposes the theoretical order. Its own size is the error estimate,
@@ -49,9 +47,7 @@ def extrapolated(
     before, last = values[1] - values[0], values[2] - values[1]
     correction = last / (ratio**order - 1)
     converging = abs(last) * 1.5 < abs(before)
-    return correction, abs(correction) if converging else max(
-        abs(last), abs(correction)
-    )
+    return correction, abs(correction) if converging else max(abs(last), abs(correction))
 
 
 def reference(name: str) -> dict[str, Any]:
@@ -129,9 +125,7 @@ def command_reference(arguments: argparse.Namespace) -> None:
     for name in arguments.cases or CASES:
         cases[name] = {**reference(name), "provenance": provenance()}
         temporary = output.with_suffix(".tmp")
-        temporary.write_text(
-            json.dumps({"cases": cases}, indent=1) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(json.dumps({"cases": cases}, indent=1) + "\n", encoding="utf-8")
         temporary.replace(output)
 
 
