@@ -11,7 +11,6 @@ package has to pay).
 Install on Debian 12 and run (the system's Python, not the project's environment)::
 
     apt-get install -y --no-install-recommends python3-dolfinx
-    export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
     /usr/bin/python3 analysis/peer_fenicsx.py network-1.5nm   # or a CASE.toml
     /usr/bin/python3 analysis/peer_fenicsx.py network-1.5nm --preset "2 %"
     /usr/bin/python3 analysis/peer_study.py cost        # seconds against error
@@ -31,6 +30,7 @@ import argparse
 import json
 import logging
 import math
+import os
 import platform
 import re
 import sys
@@ -40,6 +40,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one core
 
 import dolfinx
 import numpy as np
