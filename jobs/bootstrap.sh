@@ -55,11 +55,13 @@ _ns_incomplete() {  # packages that are not installed, or that lost a file
 }
 
 _ns_installed() {
+  local lost
   [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2> /dev/null)" = installed ] || return
   # mpiexec is a link that belongs to no package
   [ "$1" != openmpi-bin ] || command -v mpiexec > /dev/null || return
-  ! dpkg -L "$1" | grep -E '^/(usr/)?(bin|lib|sbin)/' |
-    xargs -d '\n' -r stat -c '' -- 2>&1 > /dev/null | grep -q .
+  lost=$(dpkg -L "$1" | grep -E '^/(usr/)?(bin|lib|sbin)/' |
+    xargs -d '\n' -r stat -c '' -- 2>&1 > /dev/null || true)
+  [ -z "$lost" ]
 }
 
 _ns_apt() {  # install the packages given, or say what the administrator must do
