@@ -29,7 +29,7 @@ SIDEWAYS = {("circuit", "discovery.law")}  # the one import between side branche
 # third-party package: the modules (or subpackages) that may import it
 HOMES = {
     "petsc4py": ["mpnp.petsc"],
-    "mpi4py": ["parallel"],
+    "mpi4py": ["parallel", "mpnp.petsc"],
     "dask": ["sweep"],
     "distributed": ["sweep"],
     "dask_jobqueue": ["sweep"],
