@@ -119,12 +119,12 @@ print(*(p for p in sys.path if p.endswith("-packages") and os.path.isdir(p)), se
 _ns_python_packages() {
   local log=$_ns_venv/install.log
   _ns_say "installing Python packages into .venv"
-  { { [ -x "$_ns_venv/bin/uv" ] || "$_ns_venv/bin/python" -m pip install -q --ignore-installed uv; } &&
+  { { [ -x "$_ns_venv/bin/uv" ] || "$_ns_venv/bin/python" -m pip install -q --retries 1 --ignore-installed uv; } &&
     cd "$_ns_root" &&
     "$_ns_venv/bin/uv" pip install --python "$_ns_venv/bin/python" \
       --overrides "$_ns_venv/overrides.txt" --constraints "$_ns_venv/constraints.txt" \
       --editable '.[all]' --group dev; } < /dev/null > "$log" 2>&1 || {
-    tail -n 5 "$log" >&2
+    grep -v WARNING "$log" | tail -n 3 >&2
     _ns_say "installing Python packages failed (full log: $log); is there a network?"
     return 3
   }

@@ -33,7 +33,7 @@ HOMES = {
     "dask": ["sweep"],
     "distributed": ["sweep"],
     "dask_jobqueue": ["sweep"],
-    "deap": ["discovery"],
+    "deap": ["discovery", "circuit.explorer"],
     "matplotlib": ["plotting"],
 }
 OUTSIDE = {"sweeps", "jobs", "analysis", "tests", "conftest"}
