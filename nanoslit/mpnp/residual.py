@@ -4,10 +4,11 @@ Unknowns per node are (phi, mu_1, ..., mu_n). In units of the Debye length, ther
 voltage, c_ref = sum_i z_i^2 c_i0 and the time lambda_D^2 / D_ref the equations are
 
     d(S c_i)/dt + sum over edges of  area N_i                      = 0
-    sum over edges of  area (phi_k - phi_l)/h  - sum_i z_i (S c_i)  = wall charge
+    sum over edges of  face (phi_k - phi_l)/h  - sum_i z_i (S c_i)  = wall charge
 
-with the storage matrix S of the grid (volume times concentration plus its compact
-correction), zero ion flux at walls, and phi = mu = 0 at the reservoir. Without a Stern
+with the storage S c = volume c + compact f(c), where the compact correction of the grid
+acts on f(c) = c^2/(c + DEPLETED c_bulk): on c itself, but not on ions that are nearly
+absent, which their neighbours' correction could otherwise make negative. Zero ion flux at walls, and phi = mu = 0 at the reservoir. Without a Stern
 layer phi = V on walls, and the second line gives their charge (discrete Gauss law); with
 one, wall charge = C_S area (V - phi). The time derivative is whatever linear formula the
 stepper supplies for S c itself: ``shift * S c + history``, so ion content and charge are
@@ -44,7 +45,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-__all__ = ["LocalEquations", "Scales", "Subdomain"]
+__all__ = ["DEPLETED", "LocalEquations", "Scales", "Subdomain"]
+
+DEPLETED = 0.05
+"""Fraction of the bulk concentration below which the compact correction fades."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,8 @@ class LocalEquations:
         self.factors = [i.diffusivity_factor for i in ions]
         self.variable = any(f is not None for f in self.factors)
         e = sub.edges
-        self.conductance = grid.area[e] / grid.distance[e]  # dimensionless area / h
+        self.conductance = grid.area[e] / grid.distance[e]  # area / h for ions
+        self.permittance = grid.face[e] / grid.distance[e]  # area / h for the field
         self.volume = grid.volume[sub.start:sub.stop] / s.length**2
         self._set_walls(case, grid)
         self._set_sums(grid)
@@ -183,26 +188,25 @@ class LocalEquations:
         self.out_l = sparse.csr_matrix(
             (np.ones(here_l.sum()), (sub.l[here_l], edge[here_l])), shape)
         self.divergence = (self.out_k - self.out_l).tocsr()
-        rows = grid.storage[sub.start:sub.stop].tocoo()
+        rows = grid.compact[sub.start:sub.stop].tocoo()
         column = np.where(rows.col == grid.n_nodes, -1, rows.col)
-        self.storage = sparse.csr_matrix(
+        self.compact = sparse.csr_matrix(
             (rows.data / self.scales.length**2, (rows.row, sub.local(column))),
             (sub.n_owned, sub.n_local + 1))
-        self._storage_blocks(rows.row, sub.local(column), rows.data)
+        self.compact_kl = self._entries(sub.k, sub.l)
+        self.compact_lk = self._entries(sub.l, sub.k)
+        own = np.arange(sub.n_owned)
+        self.compact_diagonal = self._entries(own, own)
         # scale of the rows phi = V on walls: like their neighbours
-        diagonal = (self.out_k + self.out_l) @ self.conductance
+        diagonal = (self.out_k + self.out_l) @ self.permittance
         self.wall_scale = diagonal[self.wall_node]
 
-    def _storage_blocks(self, row: Ints, column: Ints, data: Floats) -> None:
-        """Sort the storage into diagonal, (k, l) and (l, k) entries of the edges."""
-        sub = self.sub
-        weight = dict(zip(zip(row.tolist(), column.tolist(), strict=True),
-                          (data / self.scales.length**2).tolist(), strict=True))
-        pairs = list(zip(sub.k.tolist(), sub.l.tolist(), strict=True))
-        self.store_kl = np.array([weight.get((k, l), 0.0) for k, l in pairs])
-        self.store_lk = np.array([weight.get((l, k), 0.0) for k, l in pairs])
-        self.store_diagonal = np.array(
-            [weight.get((i, i), 0.0) for i in range(sub.n_owned)])
+    def _entries(self, row: Ints, column: Ints) -> Floats:
+        """Return entries of the compact matrix, 0 in rows that are not owned."""
+        out = np.zeros(row.size)
+        mine = np.flatnonzero(row < self.sub.n_owned)
+        out[mine] = np.asarray(self.compact[row[mine], column[mine]]).ravel()
+        return out
 
     # -- state ---------------------------------------------------------------
 
@@ -212,7 +216,9 @@ class LocalEquations:
 
     def stored(self, comp: Composition) -> Floats:
         """Return S c of the owned nodes (n_owned, n_ions)."""
-        return np.asarray(self.storage @ comp.c.T)
+        c, floor = comp.c.T, DEPLETED * self.c_bulk
+        return np.asarray(self.volume[:, None] * c[:self.sub.n_owned]
+                          + self.compact @ (c**2 / (c + floor)))
 
     def edge_diffusivity(self, comp: Composition) -> tuple[Floats, list[Floats] | None]:
         """Return D on edges (n_ions, n_edges or 1) and gradients by composition.
@@ -278,7 +284,7 @@ class LocalEquations:
 
     def field_flux(self, u: Floats) -> Floats:
         """Return area (phi_k - phi_l)/h on every edge."""
-        return np.asarray(self.conductance * (u[self.sub.k, 0] - u[self.sub.l, 0]))
+        return np.asarray(self.permittance * (u[self.sub.k, 0] - u[self.sub.l, 0]))
 
     def ion_flux(self, u: Floats, comp: Composition) -> Floats:
         """Return area times flux from k to l on every edge (n_ions, n_edges)."""
@@ -317,22 +323,30 @@ class LocalEquations:
         comp = self.compose(u)
         by_k = np.zeros((sub.edges.size, b, b))
         by_l = np.zeros((sub.edges.size, b, b))
-        by_k[:, 0, 0] = self.conductance
-        by_l[:, 0, 0] = -self.conductance
+        by_k[:, 0, 0] = self.permittance
+        by_l[:, 0, 0] = -self.permittance
         slope = self._concentration_slopes(comp)
         self._flux_slopes(u, comp, slope, by_k, by_l)
         flat = (sub.edges.size, b * b)
         diagonal = (self.out_k @ by_k.reshape(flat) - self.out_l @ by_l.reshape(flat))
         diagonal = diagonal.reshape(n, b, b)
-        # storage: rows (Poisson, ions) of d(S c)/du at each node
-        stored = np.empty((sub.n_local + 1, b, b))
-        stored[:, 1:, :] = shift * np.moveaxis(slope, 2, 0)
-        stored[:, 0, :] = -np.einsum("imn,i->nm", slope, self.z)
-        diagonal += self.store_diagonal[:, None, None] * stored[:n]
-        to_l = by_l + self.store_kl[:, None, None] * stored[sub.l]
-        to_k = -by_k + self.store_lk[:, None, None] * stored[sub.k]
+        # storage: volume dc/du at the node, compact df(c)/du at it and its neighbours
+        floor = DEPLETED * self.c_bulk[:, None]
+        fade = comp.c * (comp.c + 2 * floor) / (comp.c + floor) ** 2  # f'(c)
+        faded = self._storage_rows(slope * fade[:, None, :], shift)
+        diagonal += self.volume[:, None, None] * self._storage_rows(slope[:, :, :n], shift)
+        diagonal += self.compact_diagonal[:, None, None] * faded[:n]
+        to_l = by_l + self.compact_kl[:, None, None] * faded[sub.l]
+        to_k = -by_k + self.compact_lk[:, None, None] * faded[sub.k]
         self._wall_rows(diagonal, to_l, to_k)
         return diagonal, to_l, to_k
+
+    def _storage_rows(self, slope: Floats, shift: float) -> Floats:
+        """Return the rows (Poisson, ions) that a derivative of amounts enters (n, b, b)."""
+        out = np.empty((slope.shape[2], self.n_fields, self.n_fields))
+        out[:, 1:, :] = shift * np.moveaxis(slope, 2, 0)
+        out[:, 0, :] = -np.einsum("imn,i->nm", slope, self.z)
+        return out
 
     def _wall_rows(self, diagonal: Floats, to_l: Floats, to_k: Floats) -> None:
         if self.stern is not None:
