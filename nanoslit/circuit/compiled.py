@@ -17,11 +17,7 @@ __all__ = ["integrate"]
 
 BLOCK = 256  # circuits a thread takes at a time
 
-_Lane = namedtuple(
-    "_Lane",
-    "who piece count stored t h start scale refused keep ended wish go invh lo hi drive "
-    "source records",
-)
+_Lane = namedtuple("_Lane", "who piece count stored start records")
 _Out = namedtuple("_Out", "time signal ends work steps outside status nodes second")
 
 _specialised: dict[tuple[Any, ...], Any] = {}
@@ -38,21 +34,18 @@ def _kernel(law: Resistor) -> tuple[Any, int]:
     return _specialised[key], law.parameters.shape[0]
 
 
-def _scratch(n: int, parameters: int) -> tuple[np.ndarray[Any, Any], Any]:
+def _scratch(n: int, parameters: int) -> tuple[Any, Any, Any]:
     from nanoslit.circuit import kernel
 
     lanes = kernel.LANES
-    w = np.zeros((n + 2) * (kernel.PAR + parameters) * lanes)
-    ints = [np.zeros(lanes, np.int64) for _ in range(4)]
-    floats = [np.zeros(lanes) for _ in range(12)]
+    w = np.zeros((n + 2) * (kernel.ROWS + parameters) * lanes)
+    s = np.zeros(kernel.STATE_ROWS * lanes)
     lane = _Lane(
-        *ints,
-        *floats,
-        np.zeros((5, lanes)),
-        np.zeros((5, lanes)),
+        *(np.zeros(lanes, np.int64) for _ in range(4)),
+        np.zeros(lanes),
         np.empty((lanes, kernel.MAX_RECORDS, 7)),
     )
-    return w, lane
+    return w, s, lane
 
 
 def integrate(job: Job, out: Outcome, second: bool, threads: int | None) -> None:
@@ -87,9 +80,9 @@ def integrate(job: Job, out: Outcome, second: bool, threads: int | None) -> None
     starts = range(0, circuits, block)
 
     def run(first: int) -> None:
-        w, lane = _scratch(n, n_par)
+        w, s, lane = _scratch(n, n_par)
         advance(
-            first, min(first + block, circuits), w, n, lane, arrays, drive, tolerance,
+            first, min(first + block, circuits), w, s, n, lane, arrays, drive, tolerance,
             result,
         )  # fmt: skip
 

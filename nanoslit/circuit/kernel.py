@@ -26,11 +26,17 @@ __all__ = ["LANES", "advance", "specialise"]
 
 LANES = 16
 
-# rows of a node's record; parameters of the resistor that feeds the node come last
-U, X, CAP, CH, J, Y, W, INV, SUP, P = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
-K1, K2, K3, K4, K5, K6 = 10, 11, 12, 13, 14, 15
-UP, PAR = 16, 17
+# Offsets of the rows of a node's record; parameters of the resistor that feeds the node
+# come last. Unsigned, because a signed index would be tested for being negative, and
+# the loops over lanes would not become vector instructions.
+ROWS = 19
+U, X, CAP, CH, J, Y, W, INV, SUP, P, K1, K2, K3, K4, K5, K6, UP, LO, HI = (
+    np.uint64(row * LANES) for row in range(ROWS)
+)
+PAR = np.uint64(ROWS * LANES)
+P1, P2, P3, P4, P5 = (np.uint64(m * LANES) for m in range(1, 6))
 N_PAR = 6  # of the linear law; replaced in a specialisation
+R = np.uint64((ROWS + N_PAR) * LANES)  # length of a record
 VARIES = False  # whether the capacitance depends on potential
 
 MAX_RECORDS = 4000  # accepted steps per piece
@@ -60,28 +66,39 @@ _vector["error_model"] = "numpy"
 _scalar = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
 
+# rows of the state of the lanes: time and step in the piece, its length and shortest
+# step, the protocol's coefficients and their factor, tolerances, verdicts, stage inputs
+T, H, LENGTH, FLOOR, F, C0, C1, C2, C3, PER_I, PER_U, TOL_I, REFUSED, KEEP, ENDED = (
+    np.uint64(row * LANES) for row in range(15)
+)
+WISH, INVH, GO, Q3, Q4, DRIVE, SOURCE = (
+    np.uint64(row * LANES) for row in (15, 16, 17, 18, 19, 20, 26)
+)
+STATE_ROWS = 32
+STAGE = tuple(np.uint64(row * LANES) for row in range(6))
+
 # --- the law; i is the index of the resistor's first parameter in w -------------------
 @njit(cache=True, **_vector)
 def resistor(w, i, a, b):  # type: ignore[no-untyped-def]
     """Return the current from potential difference a to b: linear law."""
-    s = w[i + 2 * LANES] * a + w[i + 3 * LANES] * b
-    s = min(max(s, w[i + 5 * LANES] * s), w[i + 4 * LANES])
-    return (a - b) / (w[i] - w[i + LANES] * s)
+    s = w[i + P2] * a + w[i + P3] * b
+    s = min(max(s, w[i + P5] * s), w[i + P4])
+    return (a - b) / (w[i] - w[i + P1] * s)
 
 
 @njit(cache=True, **_vector)
 def resistor_slopes(w, i, a, b):  # type: ignore[no-untyped-def]
     """Return the current and its derivatives with respect to a and b."""
-    wa, wb = w[i + 2 * LANES], w[i + 3 * LANES]
-    cap, sign = w[i + 4 * LANES], w[i + 5 * LANES]
+    wa, wb = w[i + P2], w[i + P3]
+    cap, sign = w[i + P4], w[i + P5]
     raw = wa * a + wb * b
     other = sign * raw
     s = max(raw, other)
     slope = 1.0 if raw >= other else sign
     slope = slope if s < cap else 0.0
-    g = 1.0 / (w[i] - w[i + LANES] * min(s, cap))
+    g = 1.0 / (w[i] - w[i + P1] * min(s, cap))
     j = (a - b) * g
-    x = j * g * w[i + LANES] * slope  # -(J/R) dR/ds
+    x = j * g * w[i + P1] * slope  # -(J/R) dR/ds
     return j, g + x * wa, x * wb - g
 
 
@@ -93,130 +110,133 @@ def capacity(w, i, u):  # type: ignore[no-untyped-def]
 
 # --- one step -------------------------------------------------------------------------
 @njit(cache=True, **_vector)
-def factorise(w, n, R, invh, drive, go):  # type: ignore[no-untyped-def]
+def factorise(w, s, n):  # type: ignore[no-untyped-def]
     """Linearise at u and factorise the tridiagonal matrix of the step."""
     for q in range(LANES):
-        w[q + SUP * LANES] = -go[q]
-        w[q + R + J * LANES] = drive[q] - go[q] * w[q + R + U * LANES]
+        i = np.uint64(q)
+        w[i + SUP] = -s[i + GO]
+        w[i + R + J] = s[i + DRIVE] - s[i + GO] * w[i + R + U]
     for k in range(1, n):
         for q in range(LANES):
-            i = k * R + q
+            i = np.uint64(k) * R + np.uint64(q)
             j, p, m = resistor_slopes(
-                w, i + R + PAR * LANES, w[i + U * LANES], w[i + R + U * LANES]
+                w, i + R + PAR, w[i + U], w[i + R + U]
             )
-            w[i + R + J * LANES] = j
-            w[i + R + P * LANES] = p
-            w[i + SUP * LANES] = m
+            w[i + R + J] = j
+            w[i + R + P] = p
+            w[i + SUP] = m
     for k in range(1, n + 1):
         for q in range(LANES):
-            w[k * R + q + CH * LANES] = w[k * R + q + CAP * LANES] * invh[q]
+            i = np.uint64(k) * R + np.uint64(q)
+            w[i + CH] = w[i + CAP] * s[np.uint64(q) + INVH]
         for q in range(LANES):
-            i = k * R + q
-            below = w[i + P * LANES]
-            diagonal = w[i + R + P * LANES] - w[i - R + SUP * LANES]
-            above = w[i + SUP * LANES]
+            i = np.uint64(k) * R + np.uint64(q)
+            below = w[i + P]
+            diagonal = w[i + R + P] - w[i - R + SUP]
+            above = w[i + SUP]
             if VARIES and k > 1:
                 # C g(u) u' = F: divide by g and add the slope of 1/g
-                ig, slope = capacity(w, i + PAR * LANES, w[i + U * LANES])
-                net = w[i + J * LANES] - w[i + R + J * LANES]
+                ig, slope = capacity(w, i + PAR, w[i + U])
+                net = w[i + J] - w[i + R + J]
                 diagonal = diagonal * ig - net * slope
                 below *= ig
                 above *= ig
-            f = -below * w[i - R + INV * LANES]
-            w[i + W * LANES] = f
-            w[i + INV * LANES] = 1.0 / (
-                w[i + CH * LANES] * IG + diagonal - f * w[i - R + UP * LANES]
+            f = -below * w[i - R + INV]
+            w[i + W] = f
+            w[i + INV] = 1.0 / (
+                w[i + CH] * IG + diagonal - f * w[i - R + UP]
             )
-            w[i + UP * LANES] = above
+            w[i + UP] = above
 
 
 @njit(cache=True, inline="always", **_vector)
-def stage(w, n, R, drive, go, source, row, a, c):  # type: ignore[no-untyped-def]
+def stage(w, s, n, order, row, a, c):  # type: ignore[no-untyped-def]
     """Solve one stage into ``row``; a and c weigh the earlier stages."""
     a1, a2, a3, a4, a5 = a
     c1, c2, c3, c4, c5 = c
     for q in range(LANES):
-        i = q + R
+        i = R + np.uint64(q)
         x = (
-            w[i + U * LANES]
-            + (a1 * w[i + K1 * LANES] + a2 * w[i + K2 * LANES])
-            + (a3 * w[i + K3 * LANES] + a4 * w[i + K4 * LANES])
-            + a5 * w[i + K5 * LANES]
+            w[i + U]
+            + (a1 * w[i + K1] + a2 * w[i + K2])
+            + (a3 * w[i + K3] + a4 * w[i + K4])
+            + a5 * w[i + K5]
         )
-        w[i + X * LANES] = x
-        w[i + J * LANES] = drive[q] - go[q] * x
+        w[i + X] = x
+        w[i + J] = s[np.uint64(q) + DRIVE + order] - s[np.uint64(q) + GO] * x
     for k in range(1, n + 1):
         if k < n:
             for q in range(LANES):
-                i = k * R + R + q
+                i = np.uint64(k) * R + R + np.uint64(q)
                 x = (
-                    w[i + U * LANES]
-                    + (a1 * w[i + K1 * LANES] + a2 * w[i + K2 * LANES])
-                    + (a3 * w[i + K3 * LANES] + a4 * w[i + K4 * LANES])
-                    + a5 * w[i + K5 * LANES]
+                    w[i + U]
+                    + (a1 * w[i + K1] + a2 * w[i + K2])
+                    + (a3 * w[i + K3] + a4 * w[i + K4])
+                    + a5 * w[i + K5]
                 )
-                w[i + X * LANES] = x
-                w[i + J * LANES] = resistor(
-                    w, i + PAR * LANES, w[i - R + X * LANES], x
+                w[i + X] = x
+                w[i + J] = resistor(
+                    w, i + PAR, w[i - R + X], x
                 )
         for q in range(LANES):
-            i = k * R + q
-            net = w[i + J * LANES] - w[i + R + J * LANES]
+            i = np.uint64(k) * R + np.uint64(q)
+            net = w[i + J] - w[i + R + J]
             if VARIES and k > 1:
-                net *= capacity(w, i + PAR * LANES, w[i + X * LANES])[0]
+                net *= capacity(w, i + PAR, w[i + X])[0]
             history = (
-                (c1 * w[i + K1 * LANES] + c2 * w[i + K2 * LANES])
-                + (c3 * w[i + K3 * LANES] + c4 * w[i + K4 * LANES])
-                + c5 * w[i + K5 * LANES]
+                (c1 * w[i + K1] + c2 * w[i + K2])
+                + (c3 * w[i + K3] + c4 * w[i + K4])
+                + c5 * w[i + K5]
             )
-            w[i + Y * LANES] = (
+            w[i + Y] = (
                 net
-                + w[i + CH * LANES] * history
-                - w[i + W * LANES] * w[i - R + Y * LANES]
+                + w[i + CH] * history
+                - w[i + W] * w[i - R + Y]
             )
         if k == 1:
             for q in range(LANES):
-                w[R + q + Y * LANES] += source[q]
+                i = np.uint64(q)
+                w[i + R + Y] += s[i + SOURCE + order]
     for m in range(n):
         for q in range(LANES):
-            i = (n - m) * R + q
-            w[i + row * LANES] = w[i + INV * LANES] * (
-                w[i + Y * LANES] - w[i + UP * LANES] * w[i + R + row * LANES]
+            i = np.uint64(n - m) * R + np.uint64(q)
+            w[i + row] = w[i + INV] * (
+                w[i + Y] - w[i + UP] * w[i + R + row]
             )
 
 
 @njit(cache=True, **_vector)
-def step(w, n, R, invh, drive, source, go):  # type: ignore[no-untyped-def]
+def step(w, s, n):  # type: ignore[no-untyped-def]
     """Compute the six stages; the new state is X + K6."""
-    factorise(w, n, R, invh, drive[0], go)
+    factorise(w, s, n)
     stage(
-        w, n, R, drive[0], go, source[0], K1,
+        w, s, n, STAGE[0], K1,
         (0.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.0),
     )  # fmt: skip
     stage(
-        w, n, R, drive[1], go, source[1], K2,
+        w, s, n, STAGE[1], K2,
         (A21, 0.0, 0.0, 0.0, 0.0), (C21, 0.0, 0.0, 0.0, 0.0),
     )  # fmt: skip
     stage(
-        w, n, R, drive[2], go, source[2], K3,
+        w, s, n, STAGE[2], K3,
         (A31, A32, 0.0, 0.0, 0.0), (C31, C32, 0.0, 0.0, 0.0),
     )  # fmt: skip
     stage(
-        w, n, R, drive[3], go, source[3], K4,
+        w, s, n, STAGE[3], K4,
         (A41, A42, A43, 0.0, 0.0), (C41, C42, C43, 0.0, 0.0),
     )  # fmt: skip
     stage(
-        w, n, R, drive[4], go, source[4], K5,
+        w, s, n, STAGE[4], K5,
         (A51, A52, A53, A54, 0.0), (C51, C52, C53, C54, 0.0),
     )  # fmt: skip
     stage(
-        w, n, R, drive[4], go, source[4], K6,
+        w, s, n, STAGE[5], K6,
         (A51, A52, A53, A54, 1.0), (C61, C62, C63, C64, C65),
     )  # fmt: skip
 
 
 @njit(cache=True, **_vector)
-def estimate(w, n, R, lo, hi):  # type: ignore[no-untyped-def]
+def estimate(w, n):  # type: ignore[no-untyped-def]
     """Put the new state in X; the last record gets the largest errors.
 
     Y: error of a resistor's current, J: of a node's potential, CH: how far the new
@@ -224,25 +244,80 @@ def estimate(w, n, R, lo, hi):  # type: ignore[no-untyped-def]
     """
     for k in range(1, n + 1):
         for q in range(LANES):
-            i = k * R + q
-            e = w[i + K6 * LANES]
-            x = w[i + X * LANES] + e
-            w[i + X * LANES] = x
-            flow = w[i + P * LANES] * w[i - R + K6 * LANES] + w[i - R + SUP * LANES] * e
-            w[i + Y * LANES] = max(w[i - R + Y * LANES], abs(flow))
-            w[i + J * LANES] = max(w[i - R + J * LANES], abs(e))
-            w[i + CH * LANES] = max(w[i - R + CH * LANES], max(x - hi[q], lo[q] - x))
+            i = np.uint64(k) * R + np.uint64(q)
+            e = w[i + K6]
+            x = w[i + X] + e
+            w[i + X] = x
+            flow = w[i + P] * w[i - R + K6] + w[i - R + SUP] * e
+            w[i + Y] = max(w[i - R + Y], abs(flow))
+            w[i + J] = max(w[i - R + J], abs(e))
+            w[i + CH] = max(w[i - R + CH], max(x - w[i + HI], w[i + LO] - x))
 
 
 @njit(cache=True, **_vector)
-def accept(w, n, R, keep):  # type: ignore[no-untyped-def]
-    """Take the new state in the lanes whose ``keep`` is 1."""
+def accept(w, s, n):  # type: ignore[no-untyped-def]
+    """Take the new state in the lanes whose KEEP is 1."""
     for k in range(1, n + 1):
         for q in range(LANES):
-            i = k * R + q
-            w[i + U * LANES] = (
-                w[i + X * LANES] if keep[q] > 0.5 else w[i + U * LANES]
-            )
+            i = np.uint64(k) * R + np.uint64(q)
+            old, new = w[i + U], w[i + X]
+            w[i + U] = new if s[np.uint64(q) + KEEP] > 0.5 else old
+
+
+@njit(cache=True, **_scalar)
+def prepare(s):  # type: ignore[no-untyped-def]
+    """Fill what the stages need from the protocol for the steps to be tried."""
+    for q in range(LANES):
+        i = np.uint64(q)
+        t, h = s[i + T], s[i + H]
+        rest = s[i + LENGTH] - t
+        half = 0.5 * rest
+        h = rest if h >= 0.999 * rest else (half if h > half else h)
+        s[i + H] = h
+        s[i + INVH] = 1.0 / h
+        f = s[i + F]
+        c0, c1, c2, c3 = f * s[i + C0], f * s[i + C1], f * s[i + C2], f * s[i + C3]
+        s[i + DRIVE] = c0 + t * (c1 + t * (c2 + t * c3))
+        x = t + T2 * h
+        s[i + DRIVE + STAGE[1]] = c0 + x * (c1 + x * (c2 + x * c3))
+        x = t + T3 * h
+        s[i + DRIVE + STAGE[2]] = c0 + x * (c1 + x * (c2 + x * c3))
+        x = t + T4 * h
+        s[i + DRIVE + STAGE[3]] = c0 + x * (c1 + x * (c2 + x * c3))
+        x = t + h
+        end = c0 + x * (c1 + x * (c2 + x * c3))
+        s[i + DRIVE + STAGE[4]] = end
+        s[i + DRIVE + STAGE[5]] = end
+        change = h * (c1 + t * (2.0 * c2 + t * 3.0 * c3))
+        s[i + SOURCE] = D1 * change
+        s[i + SOURCE + STAGE[1]] = D2 * change
+        s[i + SOURCE + STAGE[2]] = D3 * change
+        s[i + SOURCE + STAGE[3]] = D4 * change
+
+
+@njit(cache=True, **_scalar)
+def judge(w, s, n):  # type: ignore[no-untyped-def]
+    """Decide in every lane whether the step is taken, and choose the next one."""
+    for q in range(LANES):
+        i = np.uint64(q)
+        o = np.uint64(n) * R + i
+        e = max(w[o + Y] * s[i + PER_I], w[o + J] * s[i + PER_U])
+        e = e if e < 1e12 else 1e12  # includes what is not a number
+        growth = SAFETY / np.sqrt(np.sqrt(max(e, 1e-8)))
+        growth = min(max(growth, SHRINK), GROW)
+        h, floor = s[i + H], s[i + FLOOR]
+        bad = (e > 1.0) & ((h > floor * 1.0000001) | (e > 1e6))
+        shorter = h * growth
+        shorter = floor if (h > floor) & (floor > shorter) else shorter
+        longer = h * (min(growth, 1.0) if s[i + REFUSED] > 0.5 else growth)
+        s[i + WISH] = shorter if bad else longer
+        s[i + REFUSED] = 1.0 if bad else 0.0
+        s[i + KEEP] = 0.0 if bad else 1.0
+        s[i + ENDED] = 1.0 if s[i + T] + h >= s[i + LENGTH] * (1.0 - 1e-14) else 0.0
+        o = R + i
+        k1, k2, k3, k4, k5 = w[o + K1], w[o + K2], w[o + K3], w[o + K4], w[o + K5]
+        s[i + Q3] = Q31 * k1 + Q32 * k2 + Q33 * k3 + Q34 * k4 + Q35 * k5
+        s[i + Q4] = Q41 * k1 + Q42 * k2 + Q43 * k3 + Q44 * k4 + Q45 * k5
 
 
 # --- what is kept of a piece ----------------------------------------------------------
@@ -250,12 +325,6 @@ def accept(w, n, R, keep):  # type: ignore[no-untyped-def]
 def polynomial(c, t):  # type: ignore[no-untyped-def]
     """Return c0 + c1 t + c2 t^2 + c3 t^3."""
     return c[0] + t * (c[1] + t * (c[2] + t * c[3]))
-
-
-@njit(cache=True, **_scalar)
-def slope(c, t):  # type: ignore[no-untyped-def]
-    """Return the derivative of :func:`polynomial`."""
-    return c[1] + t * (2.0 * c[2] + t * 3.0 * c[3])
 
 
 @njit(cache=True, **_scalar)
@@ -323,266 +392,210 @@ def place_points(records, count, c, kind, go, start, time, signal):  # type: ign
 
 
 @njit(cache=True, **_scalar)
-def store_nodes(w, n, R, q, start, t, h, time, nodes, done):  # type: ignore[no-untyped-def]
+def store_nodes(w, n, q, start, t, h, time, nodes, done):  # type: ignore[no-untyped-def]
     """Write the state of all nodes at the stored times within a step."""
     while done < time.shape[0] and time[done] - start <= (t + h) * (1.0 + 1e-14):
         x = min(max((time[done] - start - t) / h, 0.0), 1.0)
         for k in range(n):
-            i = (k + 1) * R + q
-            k1, k2, k3 = w[i + K1 * LANES], w[i + K2 * LANES], w[i + K3 * LANES]
-            k4, k5 = w[i + K4 * LANES], w[i + K5 * LANES]
+            i = np.uint64(k + 1) * R + np.uint64(q)
+            k1, k2, k3 = w[i + K1], w[i + K2], w[i + K3]
+            k4, k5 = w[i + K4], w[i + K5]
             q3 = Q31 * k1 + Q32 * k2 + Q33 * k3 + Q34 * k4 + Q35 * k5
             q4 = Q41 * k1 + Q42 * k2 + Q43 * k3 + Q44 * k4 + Q45 * k5
-            u0, u1 = w[i + U * LANES], w[i + X * LANES]
+            u0, u1 = w[i + U], w[i + X]
             nodes[done, k] = u0 + x * (u1 - u0 + (1.0 - x) * (q3 + x * q4))
         done += 1
     return done
 
 
 @njit(cache=True, **_scalar)
-def load(w, n, R, q, u, cap, par):  # type: ignore[no-untyped-def]
+def load(w, n, q, u, cap, par, lo, hi):  # type: ignore[no-untyped-def]
     """Put a circuit into lane q."""
     for k in range(n):
-        i = (k + 1) * R + q
-        for row in range(PAR):
-            w[i + row * LANES] = 0.0
-        w[i + U * LANES] = u[k]
-        w[i + CAP * LANES] = cap[k]
+        i = np.uint64(k + 1) * R + np.uint64(q)
+        for row in range(ROWS):
+            w[i + np.uint64(row * LANES)] = 0.0
+        w[i + U] = u[k]
+        w[i + CAP] = cap[k]
+        w[i + LO] = lo
+        w[i + HI] = hi
         for m in range(N_PAR):
-            w[i + (PAR + m) * LANES] = par[m, k]
+            w[i + PAR + np.uint64(m * LANES)] = par[m, k]
 
 
 @njit(cache=True, **_scalar)
-def begin_piece(w, R, q, lane, b, drive_data, g_open, g_first, cap, scale_u):  # type: ignore[no-untyped-def]
+def begin_piece(w, s, q, lane, job, drive_data):  # type: ignore[no-untyped-def]
     """Set the first step of a piece so that it resolves the fastest node."""
     kinds, lengths, curves, limits, smallest = drive_data
-    p = lane.piece[q]
+    cap, g_open, g_first, scale_u = job[1], job[3], job[4], job[7]
+    i = np.uint64(q)
+    b, p = lane.who[q], lane.piece[q]
     length = lengths[b, p]
-    lane.go[q] = g_open[b] if kinds[p] == 0 else 0.0
-    lane.t[q] = 0.0
+    given = kinds[p] == 0
+    go = g_open[b] if given else 0.0
+    s[i + GO] = go
+    s[i + F] = g_open[b] if given else 1.0
+    s[i + C0], s[i + C1] = curves[b, p, 0], curves[b, p, 1]
+    s[i + C2], s[i + C3] = curves[b, p, 2], curves[b, p, 3]
+    s[i + T] = 0.0
+    s[i + REFUSED] = 0.0
+    s[i + LENGTH] = length
+    s[i + FLOOR] = smallest[p] * length
     lane.count[q] = 0
     lane.stored[q] = 0
-    lane.refused[q] = 0.0
-    rate = g_first[b] + lane.go[q]
-    h = 0.5 * cap[b, 0] / rate if rate > 0 else length
-    lane.h[q] = max(min(h, 0.05 * length), smallest[p] * length)
-    if kinds[p] == 1 and not np.isnan(limits[b, p]):
+    h = 0.5 * cap[b, 0] / (g_first[b] + go)
+    h = max(min(h, 0.05 * length), smallest[p] * length)
+    if not given and not np.isnan(limits[b, p]):
         current = curves[b, p, 0]
-        room = limits[b, p] - w[R + q + U * LANES] - current / g_open[b]
+        room = limits[b, p] - w[R + i + U] - current / g_open[b]
         if room * np.sign(current) <= EVENT_TOLERANCE * scale_u[b]:
-            lane.h[q] = 1e-12 * length  # the ohmic step alone passes the limit
+            h = 1e-12 * length  # the ohmic step alone passes the limit
+    s[i + H] = h
 
 
 @njit(cache=True, **_scalar)
-def prepare(q, lane, b, drive_data, g_open):  # type: ignore[no-untyped-def]
-    """Fill what the stages need from the protocol for the step that lane q tries."""
-    kinds, lengths, curves, limits, smallest = drive_data
-    p = lane.piece[q]
-    c = curves[b, p]
-    t, h = lane.t[q], lane.h[q]
-    rest = lengths[b, p] - t
-    if h >= 0.999 * rest:
-        h = rest
-    elif h > 0.5 * rest:
-        h = 0.5 * rest
-    lane.h[q] = h
-    lane.invh[q] = 1.0 / h
-    f = g_open[b] if kinds[p] == 0 else 1.0
-    lane.drive[0, q] = f * polynomial(c, t)
-    lane.drive[1, q] = f * polynomial(c, t + T2 * h)
-    lane.drive[2, q] = f * polynomial(c, t + T3 * h)
-    lane.drive[3, q] = f * polynomial(c, t + T4 * h)
-    lane.drive[4, q] = f * polynomial(c, t + h)
-    change = f * slope(c, t) * h
-    lane.source[0, q] = D1 * change
-    lane.source[1, q] = D2 * change
-    lane.source[2, q] = D3 * change
-    lane.source[3, q] = D4 * change
+def meet_limit(w, s, q, limit, go, bound):  # type: ignore[no-untyped-def]
+    """End a piece at its potential limit, or refuse a step that passes it."""
+    i = np.uint64(q)
+    current = s[i + C0]
+    sign = np.sign(current)
+    over = sign * (w[R + i + X] + current / go - limit)
+    room = sign * (limit - w[R + i + U] - current / go)
+    if over <= bound or room <= bound:
+        if over >= -bound:
+            s[i + ENDED] = 1.0
+        return
+    s[i + WISH] = s[i + H] * min(max(room / (room + over), 1e-3), 1.0)
+    s[i + REFUSED] = 1.0
+    s[i + KEEP] = 0.0
 
 
 @njit(cache=True, **_scalar)
-def meets_limit(w, R, q, lane, c, limit, go, scale):  # type: ignore[no-untyped-def]
-    """Say whether a step may be taken and whether it ends a limited piece."""
-    sign = np.sign(c[0])
-    v0 = w[R + q + U * LANES] + c[0] / go
-    v1 = w[R + q + X * LANES] + c[0] / go
-    over, room = sign * (v1 - limit), sign * (limit - v0)
-    if over <= EVENT_TOLERANCE * scale:
-        return True, over >= -EVENT_TOLERANCE * scale
-    if room <= EVENT_TOLERANCE * scale:
-        return True, True
-    lane.h[q] *= min(max(room / (room + over), 1e-3), 1.0)
-    lane.refused[q] = 1.0
-    return False, False
-
-
-@njit(cache=True, **_scalar)
-def judge(w, n, R, q, lane, b, drive_data, g_open, scale_u, tolerance, status):  # type: ignore[no-untyped-def]
-    """Accept or refuse the step of lane q and choose the next one.
-
-    Returns whether the step is taken, whether it ends the piece, and the next step.
-    """
-    kinds, lengths, curves, limits, smallest = drive_data
-    p = lane.piece[q]
-    h, length = lane.h[q], lengths[b, p]
-    i = n * R + q
-    error = max(
-        w[i + Y * LANES] / (tolerance[0] * lane.scale[q]),
-        w[i + J * LANES] / (tolerance[1] * scale_u[b]),
-    )
-    if not error < 1e12:  # includes what is not a number
-        error = 1e12
-    growth = SAFETY / np.sqrt(np.sqrt(max(error, 1e-8)))
-    growth = min(max(growth, SHRINK), GROW)
-    floor = smallest[p] * length
-    if error > 1.0 and (h > floor * 1.0000001 or error > 1e6):
-        lane.h[q] = h * growth
-        if h > floor > h * growth:
-            lane.h[q] = floor
-        lane.refused[q] = 1.0
-        if h < 1e-15 * length:
-            status[b] = UNDER_RESOLVED
-        return False, False, h
-    ended = lane.t[q] + h >= length * (1.0 - 1e-14)
-    if kinds[p] == 1 and not np.isnan(limits[b, p]):
-        good, cut = meets_limit(
-            w, R, q, lane, curves[b, p], limits[b, p], g_open[b], scale_u[b]
-        )
-        if not good:
-            return False, False, h
-        ended = ended or cut
-    if lane.refused[q] > 0.5:
-        growth = min(growth, 1.0)
-    lane.refused[q] = 0.0
-    return True, ended, h * growth
-
-
-@njit(cache=True, **_scalar)
-def record(w, n, R, q, lane, b, kind):  # type: ignore[no-untyped-def]
+def record(w, s, n, q, lane, kind, out):  # type: ignore[no-untyped-def]
     """Keep what is needed to draw the signal within the accepted step of lane q."""
-    i = R + q
-    k1, k2, k3 = w[i + K1 * LANES], w[i + K2 * LANES], w[i + K3 * LANES]
-    k4, k5 = w[i + K4 * LANES], w[i + K5 * LANES]
+    i = np.uint64(q)
+    b, p = lane.who[q], lane.piece[q]
     r = lane.records[q, lane.count[q]]
-    r[0], r[1] = lane.t[q], lane.h[q]
-    r[2], r[3] = w[i + U * LANES], w[i + X * LANES]
-    r[4] = Q31 * k1 + Q32 * k2 + Q33 * k3 + Q34 * k4 + Q35 * k5
-    r[5] = Q41 * k1 + Q42 * k2 + Q43 * k3 + Q44 * k4 + Q45 * k5
+    r[0], r[1] = s[i + T], s[i + H]
+    r[2], r[3] = w[R + i + U], w[R + i + X]
+    r[4], r[5] = s[i + Q3], s[i + Q4]
     lane.count[q] += 1
     if kind == 0:
-        current = abs(lane.drive[4, q] - lane.go[q] * r[3])
-        lane.scale[q] = max(lane.scale[q], current)
+        current = abs(s[i + DRIVE + STAGE[4]] - s[i + GO] * r[3])
+        if current * s[i + TOL_I] * s[i + PER_I] > 1.0:
+            s[i + PER_I] = 1.0 / (s[i + TOL_I] * current)
+    out.outside[b] = max(out.outside[b], w[np.uint64(n) * R + i + CH])
+    if out.second:
+        lane.stored[q] = store_nodes(
+            w, n, q, lane.start[q], r[0], r[1], out.time[b, p], out.nodes[b, p],
+            lane.stored[q],
+        )  # fmt: skip
+    s[i + T] += s[i + H]
+    if lane.count[q] == MAX_RECORDS and s[i + ENDED] < 0.5:
+        out.status[b] = TOO_MANY_STEPS
 
 
 # --- the run --------------------------------------------------------------------------
 @njit(cache=True, **_scalar)
-def end_piece(w, n, R, q, lane, b, drive_data, g_open, out):  # type: ignore[no-untyped-def]
+def end_piece(w, n, q, lane, drive_data, g_open, out):  # type: ignore[no-untyped-def]
     """Write the results of a finished piece."""
-    kinds, lengths, curves, limits, smallest = drive_data
-    p, count = lane.piece[q], lane.count[q]
+    kinds, curves = drive_data[0], drive_data[2]
+    b, p, count = lane.who[q], lane.piece[q], lane.count[q]
     r = lane.records[q, :count]
     c, kind = curves[b, p], kinds[p]
     for k in range(n):
-        out.ends[b, p, k] = w[(k + 1) * R + q + U * LANES]
+        out.ends[b, p, k] = w[np.uint64(k + 1) * R + np.uint64(q) + U]
     if not out.second:
         out.work[b, p] = power_integral(r, count, c, kind, g_open[b])
         place_points(
             r, count, c, kind, g_open[b], lane.start[q], out.time[b, p], out.signal[b, p]
         )
     lane.start[q] += r[count - 1, 0] + r[count - 1, 1]
+    lane.piece[q] += 1
 
 
 @njit(cache=True, **_scalar)
-def next_circuit(w, n, R, q, lane, b, job):  # type: ignore[no-untyped-def]
+def next_circuit(w, s, n, q, lane, b, job, tolerance):  # type: ignore[no-untyped-def]
     """Start circuit b in lane q."""
-    u0, cap, par, g_open, g_first, lo, hi, scale_u, scale_start = job
-    load(w, n, R, q, u0[b], cap[b], par[:, b])
+    u0, cap, par, g_open, g_first, lo, hi, scale_u, scale_i = job
+    load(w, n, q, u0[b], cap[b], par[:, b], lo[b], hi[b])
     lane.who[q] = b
     lane.piece[q] = 0
     lane.start[q] = 0.0
-    lane.scale[q] = scale_start[b]
-    lane.lo[q], lane.hi[q] = lo[b], hi[b]
+    i = np.uint64(q)
+    s[i + TOL_I] = tolerance[0]
+    s[i + PER_I] = 1.0 / (tolerance[0] * scale_i[b])
+    s[i + PER_U] = 1.0 / (tolerance[1] * scale_u[b])
 
 
 @njit(cache=True, **_scalar)
-def advance(first, last, w, n, lane, job, drive_data, tolerance, out):  # type: ignore[no-untyped-def]
+def take_steps(w, s, n, lane, job, drive_data, out):  # type: ignore[no-untyped-def]
+    """Record the accepted steps of all lanes and set the next ones."""
+    kinds, limits = drive_data[0], drive_data[3]
+    g_open, scale_u = job[3], job[7]
+    for q in range(LANES):
+        i = np.uint64(q)
+        b = lane.who[q]
+        if b < 0:
+            continue
+        p = lane.piece[q]
+        out.steps[b] += 1
+        if s[i + KEEP] > 0.5 and kinds[p] == 1 and not np.isnan(limits[b, p]):
+            meet_limit(w, s, q, limits[b, p], g_open[b], EVENT_TOLERANCE * scale_u[b])
+        if s[i + KEEP] > 0.5:
+            record(w, s, n, q, lane, kinds[p], out)
+        else:
+            s[i + ENDED] = 0.0
+            if s[i + H] < 1e-15 * s[i + LENGTH]:
+                out.status[b] = UNDER_RESOLVED
+        s[i + H] = s[i + WISH]
+
+
+@njit(cache=True, **_scalar)
+def advance(first, last, w, s, n, lane, job, drive_data, tolerance, out):  # type: ignore[no-untyped-def]
     """Integrate circuits first..last-1 through all pieces of their protocols.
 
     The named tuples are described in :mod:`nanoslit.circuit.compiled`.
     """
-    u0, cap, par, g_open, g_first, lo, hi, scale_u, scale_start = job
-    kinds, lengths = drive_data[0], drive_data[1]
-    R = (PAR + N_PAR) * LANES
-    keep, ended, wish = lane.keep, lane.ended, lane.wish
+    pieces = drive_data[1].shape[1]
     ahead = first
     active = 0
     for q in range(LANES):
         # a lane without a circuit computes a copy of one and is never read
-        next_circuit(w, n, R, q, lane, min(ahead, last - 1), job)
-        begin_piece(
-            w, R, q, lane, lane.who[q], drive_data, g_open, g_first, cap, scale_u
-        )
-        prepare(q, lane, lane.who[q], drive_data, g_open)
+        next_circuit(w, s, n, q, lane, min(ahead, last - 1), job, tolerance)
+        begin_piece(w, s, q, lane, job, drive_data)
         if ahead < last:
             ahead += 1
             active += 1
         else:
             lane.who[q] = -1
     while active > 0:
-        for q in range(LANES):
-            if lane.who[q] >= 0:
-                prepare(q, lane, lane.who[q], drive_data, g_open)
-        step(w, n, R, lane.invh, lane.drive, lane.source, lane.go)
-        estimate(w, n, R, lane.lo, lane.hi)
-        for q in range(LANES):
-            b = lane.who[q]
-            keep[q] = 0.0
-            ended[q] = 0.0
-            if b < 0:
-                continue
-            out.steps[b] += 1
-            good, over, wish[q] = judge(
-                w, n, R, q, lane, b, drive_data, g_open, scale_u, tolerance, out.status
-            )
-            if good:
-                p = lane.piece[q]
-                keep[q] = 1.0
-                ended[q] = 1.0 if over else 0.0
-                record(w, n, R, q, lane, b, kinds[p])
-                out.outside[b] = max(out.outside[b], w[n * R + q + CH * LANES])
-                if out.second:
-                    lane.stored[q] = store_nodes(
-                        w, n, R, q, lane.start[q], lane.t[q], lane.h[q],
-                        out.time[b, p], out.nodes[b, p], lane.stored[q],
-                    )  # fmt: skip
-                lane.t[q] += lane.h[q]
-                lane.h[q] = wish[q]
-                if lane.count[q] == MAX_RECORDS and not over:
-                    out.status[b] = TOO_MANY_STEPS
-        accept(w, n, R, keep)
+        prepare(s)
+        step(w, s, n)
+        estimate(w, n)
+        judge(w, s, n)
+        take_steps(w, s, n, lane, job, drive_data, out)
+        accept(w, s, n)
         for q in range(LANES):
             b = lane.who[q]
-            if b < 0 or (ended[q] < 0.5 and out.status[b] == 0):
+            if b < 0 or (s[np.uint64(q) + ENDED] < 0.5 and out.status[b] == 0):
                 continue
             if out.status[b] == 0:
-                end_piece(w, n, R, q, lane, b, drive_data, g_open, out)
-                lane.piece[q] += 1
-            if out.status[b] != 0 or lane.piece[q] == lengths.shape[1]:
+                end_piece(w, n, q, lane, drive_data, job[3], out)
+            if out.status[b] != 0 or lane.piece[q] == pieces:
                 if ahead == last:
                     lane.who[q] = -1
                     active -= 1
                     continue
-                next_circuit(w, n, R, q, lane, ahead, job)
+                next_circuit(w, s, n, q, lane, ahead, job, tolerance)
                 ahead += 1
-            begin_piece(
-                w, R, q, lane, lane.who[q], drive_data, g_open, g_first, cap, scale_u
-            )
+            begin_piece(w, s, q, lane, job, drive_data)
 
 
 _PARTS = (
-    "factorise stage step estimate accept polynomial slope dense signal_at "
-    "power_integral place_points store_nodes load begin_piece prepare meets_limit judge "
-    "record end_piece next_circuit advance"
+    "factorise stage step estimate accept prepare judge polynomial dense signal_at "
+    "power_integral place_points store_nodes load begin_piece meet_limit record "
+    "end_piece next_circuit take_steps advance"
 ).split()
 
 
@@ -593,7 +606,7 @@ def specialise(replaced: dict[str, Any]) -> Any:
     ----------
     replaced : dict
         New values of ``resistor``, ``resistor_slopes``, ``capacity`` (compiled
-        functions), ``N_PAR`` and ``VARIES``.
+        functions), ``N_PAR``, ``R`` and ``VARIES``.
     """
     scope = dict(globals()) | replaced
     for name in _PARTS:

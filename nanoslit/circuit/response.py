@@ -56,18 +56,34 @@ class CircuitResponse:
         keep = np.ones((drive.pieces, self.job.points + 1), bool)
         keep[1:, 0] = drive.jumps[1:]
         self._keep = keep.ravel()
-        self.time: Array = self._flat(self.outcome.time)
-        signal = self._flat(self.outcome.signal)
-        given = self._flat(self._given())
-        is_current = (drive.kinds == CURRENT)[:, None].repeat(keep.shape[1], 1)
-        is_current = is_current.ravel()[self._keep]
-        potential = np.where(is_current, signal, given)
-        factor = 2.0 if self.circuit.cell == "symmetric" else 1.0
-        self._electrode_potential = potential
-        self.applied_potential: Array = factor * potential
-        self.electrode_current: Array = np.where(is_current, given, signal)
         cycles = drive.cycles[:, None].repeat(keep.shape[1], 1).ravel()
         self.cycle: NDArray[np.int64] = cycles[self._keep]
+        given = (drive.kinds == CURRENT)[:, None].repeat(keep.shape[1], 1)
+        self._current_given = given.ravel()[self._keep]
+
+    @cached_property
+    def time(self) -> Array:
+        """Stored times of each circuit, (circuits, times) [s]."""
+        return self._flat(self.outcome.time)
+
+    @cached_property
+    def _electrode_potential(self) -> Array:
+        given = self._flat(self._given())
+        return np.where(self._current_given, self._flat(self.outcome.signal), given)
+
+    @property
+    def applied_potential(self) -> Array:
+        """Potential of the electrode, or of the cell, (circuits, times) [V]."""
+        factor = 2.0 if self.circuit.cell == "symmetric" else 1.0
+        return factor * self._electrode_potential
+
+    @cached_property
+    def electrode_current(self) -> Array:
+        """Current into the electrode, (circuits, times) [A, A/m or A/m^2]."""
+        signal = self._flat(self.outcome.signal)
+        if not self._current_given.any():
+            return signal
+        return np.where(self._current_given, self._flat(self._given()), signal)
 
     def _flat(self, values: Array) -> Array:
         """Join the pieces, without the first point where nothing jumps."""
