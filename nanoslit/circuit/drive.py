@@ -27,7 +27,7 @@ POTENTIAL, CURRENT = 0, 1
 
 # Shortest step over the length of a piece. After the vertex of a sweep the current of
 # the open space relaxes within a layer that need not be resolved if it is shorter.
-SWEEP_LAYER = 2e-4
+SWEEP_LAYER = 5e-5
 JUMP_LAYER = 1e-12
 
 

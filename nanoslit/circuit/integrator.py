@@ -42,8 +42,8 @@ class Tolerance:
         Error of every node's potential over the potential range [-].
     """
 
-    current: float = 1e-4
-    potential: float = 1e-4
+    current: float = 1e-5
+    potential: float = 3e-5
 
     def __post_init__(self) -> None:
         for key in ("current", "potential"):

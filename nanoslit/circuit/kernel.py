@@ -58,7 +58,7 @@ Q31, Q32, Q33, Q34, Q35 = (float(x) for x in rodas.DENSE_3)
 Q41, Q42, Q43, Q44, Q45 = (float(x) for x in rodas.DENSE_4)
 SAFETY, SHRINK, GROW = rodas.SAFETY, rodas.MIN_GROWTH, rodas.MAX_GROWTH
 EVENT_TOLERANCE = rodas.EVENT_TOLERANCE
-EVEN_SHARE = rodas.EVEN_SHARE
+EVEN_SHARE, LAYER, LAYER_WEIGHT = rodas.EVEN_SHARE, rodas.LAYER, rodas.LAYER_WEIGHT
 UNDER_RESOLVED, TOO_MANY_STEPS = rodas.UNDER_RESOLVED, rodas.TOO_MANY_STEPS
 
 _vector = {"nogil": True, "fastmath": {"contract", "nsz", "nnan", "ninf"}}
@@ -82,7 +82,8 @@ STAGE = tuple(np.uint64(row * LANES) for row in range(6))
 def resistor(w, i, a, b):  # type: ignore[no-untyped-def]
     """Return the current from potential difference a to b: linear law."""
     s = w[i + P2] * a + w[i + P3] * b
-    s = min(max(s, w[i + P5] * s), w[i + P4])
+    cap = w[i + P4]
+    s = max(min(max(s, w[i + P5] * s), cap), -cap)
     return (a - b) / (w[i] - w[i + P1] * s)
 
 
@@ -95,8 +96,8 @@ def resistor_slopes(w, i, a, b):  # type: ignore[no-untyped-def]
     other = sign * raw
     s = max(raw, other)
     slope = 1.0 if raw >= other else sign
-    slope = slope if s < cap else 0.0
-    g = 1.0 / (w[i] - w[i + P1] * min(s, cap))
+    slope = slope if abs(s) < cap else 0.0
+    g = 1.0 / (w[i] - w[i + P1] * max(min(s, cap), -cap))
     j = (a - b) * g
     x = j * g * w[i + P1] * slope  # -(J/R) dR/ds
     return j, g + x * wa, x * wb - g
@@ -357,7 +358,7 @@ def power_integral(records, count, c, kind, go):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, **_scalar)
-def place_points(records, count, c, kind, go, start, time, signal):  # type: ignore[no-untyped-def]
+def place_points(records, count, c, kind, go, layer, start, time, signal):  # type: ignore[no-untyped-def]
     """Store points where the signal bends: equal shares of sqrt(|signal''|)."""
     last = time.shape[0] - 1
     length = records[count - 1, 0] + records[count - 1, 1]
@@ -367,6 +368,8 @@ def place_points(records, count, c, kind, go, start, time, signal):  # type: ign
         bend = max(abs(2.0 * (r[5] - r[4])), abs(2.0 * r[4] + 4.0 * r[5]))
         curve = (2.0 * c[2] + 6.0 * c[3] * r[0]) * r[1] * r[1]
         r[6] = np.sqrt(bend + abs(curve))
+        if r[0] + r[1] <= layer:
+            r[6] *= LAYER_WEIGHT
         total += r[6]
     s = 0
     done = 0.0
@@ -497,7 +500,7 @@ def record(w, s, n, q, lane, kind, out):  # type: ignore[no-untyped-def]
 
 # --- the run --------------------------------------------------------------------------
 @njit(cache=True, **_scalar)
-def end_piece(w, n, q, lane, drive_data, g_open, out):  # type: ignore[no-untyped-def]
+def end_piece(w, s, n, q, lane, drive_data, g_open, out):  # type: ignore[no-untyped-def]
     """Write the results of a finished piece."""
     kinds, curves = drive_data[0], drive_data[2]
     b, p, count = lane.who[q], lane.piece[q], lane.count[q]
@@ -508,8 +511,9 @@ def end_piece(w, n, q, lane, drive_data, g_open, out):  # type: ignore[no-untype
     if not out.second:
         out.work[b, p] = power_integral(r, count, c, kind, g_open[b])
         place_points(
-            r, count, c, kind, g_open[b], lane.start[q], out.time[b, p], out.signal[b, p]
-        )
+            r, count, c, kind, g_open[b], LAYER * s[np.uint64(q) + FLOOR],
+            lane.start[q], out.time[b, p], out.signal[b, p],
+        )  # fmt: skip
     lane.start[q] += r[count - 1, 0] + r[count - 1, 1]
     lane.piece[q] += 1
 
@@ -581,7 +585,7 @@ def advance(first, last, w, s, n, lane, job, drive_data, tolerance, out):  # typ
             if b < 0 or (s[np.uint64(q) + ENDED] < 0.5 and out.status[b] == 0):
                 continue
             if out.status[b] == 0:
-                end_piece(w, n, q, lane, drive_data, job[3], out)
+                end_piece(w, s, n, q, lane, drive_data, job[3], out)
             if out.status[b] != 0 or lane.piece[q] == pieces:
                 if ahead == last:
                     lane.who[q] = -1

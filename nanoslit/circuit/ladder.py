@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NanoCircuit"]
 
-POINTS = 200  # intervals between stored points of a smooth piece of a short protocol
-TOTAL_POINTS = 4000  # for protocols of many pieces
+POINTS = 400  # intervals between stored points of a smooth piece of a short protocol
+TOTAL_POINTS = 8000  # for protocols of many pieces
 NO_SATURATION = 1e300
 CYCLE_TOLERANCE = 1e-6  # of Q_max when it is the maximum of the reported cycle
 OUTSIDE = 1e-3  # of the range: how far a node may leave it
@@ -374,11 +374,7 @@ class NanoCircuit:
         self, gamma: Array, outer: Array, inner: Array, cap: Array, largest: Array
     ) -> None:
         reach = np.minimum((np.abs(outer) + np.abs(inner)) * largest[:, None], cap)
-        worst = np.abs(gamma) * np.minimum(reach, cap) if self.charge == "signed" else (
-            gamma * reach
-        )
-        limit = np.maximum(worst, np.abs(gamma) * np.minimum(reach, 1.0))
-        bad = ~(limit < 1.0)
+        bad = ~(np.abs(gamma) * np.maximum(np.minimum(reach, cap), 1.0) < 1.0)
         if bad.any():
             b, k = np.argwhere(bad)[0]
             raise CircuitError(
@@ -409,7 +405,7 @@ class NanoCircuit:
             reached after many; by default the whole protocol.
         points : int, optional
             Intervals between stored points of a smooth piece (half sweep); by default
-            200, fewer for protocols of many pieces.
+            400, fewer for protocols of many pieces.
         tolerance : Tolerance, optional
         backend : {"auto", "numba", "numpy"}
         threads : int, optional

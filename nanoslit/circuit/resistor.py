@@ -73,7 +73,7 @@ class Resistor:
 
 @dataclass
 class LinearResistor(Resistor):
-    """R = R_c - R_c gamma min(s, cap), s = |w| or w, w = a charge_outer + b charge_inner.
+    """R = R_c - R_c gamma s, s = |w| or w within [-cap, cap], w = a charge_outer + b charge_inner.
 
     Rows of ``parameters``: R_c, R_c gamma, weight of a, weight of b (both over Q_max and
     the saturation), cap, sign (-1 for the absolute charge, 1 for the signed one).
@@ -89,15 +89,15 @@ class LinearResistor(Resistor):
     def current(self, p: Array, a: Array, b: Array) -> Array:
         """Return J; see :meth:`Resistor.current`."""
         raw, other = self._state(p, a, b)
-        s = np.minimum(np.maximum(raw, other), p[4])
+        s = np.clip(np.maximum(raw, other), -p[4], p[4])
         return np.asarray((a - b) / (p[0] - p[1] * s))
 
     def slopes(self, p: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
         """Return J and its derivatives; see :meth:`Resistor.slopes`."""
         raw, other = self._state(p, a, b)
         s = np.maximum(raw, other)
-        slope = np.where(s < p[4], np.where(raw >= other, 1.0, p[5]), 0.0)
-        g = 1.0 / (p[0] - p[1] * np.minimum(s, p[4]))
+        slope = np.where(np.abs(s) < p[4], np.where(raw >= other, 1.0, p[5]), 0.0)
+        g = 1.0 / (p[0] - p[1] * np.clip(s, -p[4], p[4]))
         j = (a - b) * g
         x = j * g * p[1] * slope
         return j, g + x * p[2], x * p[3] - g

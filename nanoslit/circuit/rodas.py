@@ -25,6 +25,8 @@ __all__ = [
     "DENSE_4",
     "EVENT_TOLERANCE",
     "EVEN_SHARE",
+    "LAYER",
+    "LAYER_WEIGHT",
     "GAMMA",
     "MAX_GROWTH",
     "MIN_GROWTH",
@@ -92,5 +94,7 @@ MIN_GROWTH = 0.2
 MAX_GROWTH = 5.0
 
 EVENT_TOLERANCE = 1e-9  # of the potential range: how closely a limit is met
+LAYER = 40.0  # shortest steps: the time after a kink that gets fewer stored points
+LAYER_WEIGHT = 0.25  # of the points that its curvature asks for
 EVEN_SHARE = 0.25  # of stored points spread evenly in time, the rest by curvature
 UNDER_RESOLVED, TOO_MANY_STEPS = 1, 2  # status of a circuit that could not be solved

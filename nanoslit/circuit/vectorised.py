@@ -305,7 +305,8 @@ class _Block:
         length = data[0, last, columns] + data[1, last, columns]
         points = out.time.shape[2] - 1
         if not second:
-            step, x = _place(data, valid, last, length, self.curve, points)
+            layer = rodas.LAYER * float(self.job.drive.smallest[p]) * self.length
+            step, x = _place(data, valid, last, length, layer, self.curve, points)
             cell = data[:, step, columns[:, None]]
             out.time[self.rows, p] = self.begin[:, None] + cell[0] + x * cell[1]
             out.time[self.rows, p, -1] = self.begin + length
@@ -390,6 +391,7 @@ def _place(
     valid: NDArray[np.bool_],
     last: NDArray[np.int64],
     length: Array,
+    layer: Array,
     curve: Array,
     points: int,
 ) -> tuple[NDArray[np.int64], Array]:
@@ -397,6 +399,7 @@ def _place(
     bend = np.maximum(np.abs(2 * (data[5] - data[4])), np.abs(2 * data[4] + 4 * data[5]))
     forced = (2 * curve[2] + 6 * curve[3] * data[0]) * data[1] ** 2
     weight = np.where(valid, np.sqrt(bend + np.abs(forced)), 0.0)
+    weight[data[0] + data[1] <= layer] *= rodas.LAYER_WEIGHT
     total = weight.sum(axis=0)
     even = np.where(valid, data[1] / length, 0.0)
     curved = weight / np.where(total > 0, total, 1.0)
