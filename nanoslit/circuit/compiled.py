@@ -65,6 +65,7 @@ def integrate(job: Job, out: Outcome, second: bool, threads: int | None) -> None
     arrays = (
         job.start, job.capacitance, job.law.parameters, job.g_open, job.g_first,
         job.lower, job.upper, job.potential_scale, job.current_scale,
+        job.strictness,
     )  # fmt: skip
     drive = job.drive.arrays()
     tolerance = (job.tolerance.current, job.tolerance.potential)

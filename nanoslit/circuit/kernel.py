@@ -57,7 +57,7 @@ D1, D2, D3, D4 = (float(x) for x in rodas.D_TIME[:4])
 Q31, Q32, Q33, Q34, Q35 = (float(x) for x in rodas.DENSE_3)
 Q41, Q42, Q43, Q44, Q45 = (float(x) for x in rodas.DENSE_4)
 SAFETY, SHRINK, GROW = rodas.SAFETY, rodas.MIN_GROWTH, rodas.MAX_GROWTH
-EVENT_TOLERANCE = rodas.EVENT_TOLERANCE
+EVENT_TOLERANCE, KINK = rodas.EVENT_TOLERANCE, rodas.KINK
 EVEN_SHARE, LAYER, LAYER_WEIGHT = rodas.EVEN_SHARE, rodas.LAYER, rodas.LAYER_WEIGHT
 UNDER_RESOLVED, TOO_MANY_STEPS = rodas.UNDER_RESOLVED, rodas.TOO_MANY_STEPS
 
@@ -101,6 +101,16 @@ def resistor_slopes(w, i, a, b):  # type: ignore[no-untyped-def]
     j = (a - b) * g
     x = j * g * w[i + P1] * slope  # -(J/R) dR/ds
     return j, g + x * wa, x * wb - g
+
+
+@njit(cache=True, **_vector)
+def kink(w, i, a, b, new_a, new_b):  # type: ignore[no-untyped-def]
+    """Return the factor of the error of a step: larger if it straddles a kink."""
+    wa, wb, cap = w[i + P2], w[i + P3], w[i + P4]
+    old, new = wa * a + wb * b, wa * new_a + wb * new_b
+    crosses = (old * new < 0.0) & (w[i + P5] < 0.0)
+    passes = (abs(old) < cap) != (abs(new) < cap)
+    return KINK if crosses | passes else 1.0
 
 
 @njit(cache=True, **_vector)
@@ -250,7 +260,10 @@ def estimate(w, n):  # type: ignore[no-untyped-def]
             x = w[i + X] + e
             w[i + X] = x
             flow = w[i + P] * w[i - R + K6] + w[i - R + SUP] * e
-            w[i + Y] = max(w[i - R + Y], abs(flow))
+            size = abs(flow)
+            if k > 1:
+                size *= kink(w, i + PAR, w[i - R + U], w[i + U], w[i - R + X], x)
+            w[i + Y] = max(w[i - R + Y], size)
             w[i + J] = max(w[i - R + J], abs(e))
             w[i + CH] = max(w[i - R + CH], max(x - w[i + HI], w[i + LO] - x))
 
@@ -521,15 +534,15 @@ def end_piece(w, s, n, q, lane, drive_data, g_open, out):  # type: ignore[no-unt
 @njit(cache=True, **_scalar)
 def next_circuit(w, s, n, q, lane, b, job, tolerance):  # type: ignore[no-untyped-def]
     """Start circuit b in lane q."""
-    u0, cap, par, g_open, g_first, lo, hi, scale_u, scale_i = job
+    u0, cap, par, g_open, g_first, lo, hi, scale_u, scale_i, strict = job
     load(w, n, q, u0[b], cap[b], par[:, b], lo[b], hi[b])
     lane.who[q] = b
     lane.piece[q] = 0
     lane.start[q] = 0.0
     i = np.uint64(q)
-    s[i + TOL_I] = tolerance[0]
-    s[i + PER_I] = 1.0 / (tolerance[0] * scale_i[b])
-    s[i + PER_U] = 1.0 / (tolerance[1] * scale_u[b])
+    s[i + TOL_I] = tolerance[0] * strict[b]
+    s[i + PER_I] = 1.0 / (s[i + TOL_I] * scale_i[b])
+    s[i + PER_U] = 1.0 / (tolerance[1] * strict[b] * scale_u[b])
 
 
 @njit(cache=True, **_scalar)
@@ -609,14 +622,15 @@ def specialise(replaced: dict[str, Any]) -> Any:
     Parameters
     ----------
     replaced : dict
-        New values of ``resistor``, ``resistor_slopes``, ``capacity`` (compiled
+        New values of ``resistor``, ``resistor_slopes``, ``kink``, ``capacity`` (compiled
         functions), ``N_PAR``, ``R`` and ``VARIES``.
     """
     scope = dict(globals()) | replaced
     for name in _PARTS:
         old = globals()[name]
-        options = dict(old.targetoptions)
-        options.pop("cache", None)
+        options = {
+            k: v for k, v in old.targetoptions.items() if k not in ("cache", "nopython")
+        }
         body = types.FunctionType(old.py_func.__code__, scope, name)
         scope[name] = njit(**options)(body)
     return scope["advance"]

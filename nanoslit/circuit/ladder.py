@@ -8,14 +8,12 @@ that it does not publish are the caller's choice and stored with every result.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nanoslit.circuit.drive import Drive
-from nanoslit.circuit.integrator import Job, Tolerance, choose_backend, integrate
+from nanoslit.circuit.integrator import Job, Tolerance, integrate
 from nanoslit.circuit.laws import LadderLaw, law_from, resistor_of
 from nanoslit.circuit.options import (
     ACCESS,
@@ -27,7 +25,7 @@ from nanoslit.circuit.options import (
     choose,
 )
 from nanoslit.circuit.periodic import periodic_start
-from nanoslit.circuit.resistor import LinearResistor, Resistor
+from nanoslit.circuit.resistor import NO_SATURATION, LinearResistor, Resistor
 from nanoslit.circuit.response import CircuitResponse
 from nanoslit.errors import CircuitError, ProtocolError
 from nanoslit.protocol import Protocol
@@ -43,7 +41,6 @@ __all__ = ["NanoCircuit"]
 
 POINTS = 400  # intervals between stored points of a smooth piece of a short protocol
 TOTAL_POINTS = 8000  # for protocols of many pieces
-NO_SATURATION = 1e300
 CYCLE_TOLERANCE = 1e-6  # of Q_max when it is the maximum of the reported cycle
 OUTSIDE = 1e-3  # of the range: how far a node may leave it
 
@@ -96,6 +93,9 @@ class NanoCircuit:
         Instead of r_c and gamma. It brings its governor, charge rule and Q_max.
     case : str, optional
         Which data set's constants and Q_max of the law to use.
+    bulk_charge : float, optional
+        Charge of the bulk ion content of a slit, if the law's charges are relative to it
+        and its file does not say it [C/m].
     basis : {"absolute", "per depth", "per area"}
         What R and C mean: Ohm and F, Ohm m and F/m of depth, Ohm m^2 and F/m^2.
     depth : float, optional
@@ -132,6 +132,7 @@ class NanoCircuit:
         gamma_mouth: ArrayLike | None = None,
         law: Any = None,
         case: str | None = None,
+        bulk_charge: float | None = None,
         basis: str | None = None,
         depth: float | None = None,
         height: float | None = None,
@@ -143,7 +144,7 @@ class NanoCircuit:
         self.cell = choose("cell", cell, CELLS)
         self.depth, self.height = depth, height
         self.c_law = c_law
-        self.law: LadderLaw | None = None if law is None else law_from(law, case)
+        self.law: LadderLaw | None = None if law is None else law_from(law, case, bulk_charge)
         self._options(governor, q_max, charge, basis)
         given: dict[str, Any] = {
             "c_slit": c_slit, "r_open": r_open, "c_open": c_open, "saturation": saturation
@@ -427,7 +428,7 @@ class NanoCircuit:
         wanted = _cycle_pieces(drive, cycle)
         points = points or int(np.clip(TOTAL_POINTS // drive.pieces, 8, POINTS))
         run = _Run(circuit, drive, wanted, points, tolerance or Tolerance())
-        run.backend = choose_backend(backend, circuit.circuits)
+        run.backend = backend
         run.threads = threads
         return run.response(cycle)
 
@@ -461,13 +462,6 @@ class NanoCircuit:
         other.__dict__ |= self.__dict__
         other._values = {k: v[rows] for k, v in self._values.items()}
         other.circuits = len(next(iter(other._values.values())))
-        if self.law is not None:
-            other.law = replace(
-                self.law,
-                constants={
-                    k: other._values[f"law constant {k}"] for k in self.law.constants
-                },
-            )
         return other
 
     def options(self) -> dict[str, object]:

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nanoslit.circuit.rodas import KINK
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
 
-__all__ = ["LinearResistor", "Resistor"]
+__all__ = ["NO_SATURATION", "LinearResistor", "Resistor"]
+
+NO_SATURATION = 1e300
 
 
 class Resistor:
@@ -53,6 +57,18 @@ class Resistor:
         """Return the charge of a slit over its C_slit: the integral of g [V]."""
         return u
 
+    def kinked(self, lower: Array, upper: Array) -> NDArray[np.bool_]:
+        """Say of which circuits the law has a kink within potentials lower..upper."""
+        return np.asarray((lower < 0) & (upper > 0))
+
+    def kink(self, p: Array, old: Array, new: Array) -> Array:
+        """Return the factor of the error of a step, larger if it straddles a kink.
+
+        ``old`` and ``new`` are the potentials of all nodes before and after.
+        """
+        crosses = old * new < 0
+        return np.where(crosses[:-1] | crosses[1:], KINK, 1.0)
+
     def compiled_parts(self) -> dict[str, Any]:
         """Return what :func:`nanoslit.circuit.kernel.specialise` replaces."""
         raise NotImplementedError
@@ -80,6 +96,21 @@ class LinearResistor(Resistor):
     """
 
     parameters: Array
+
+    def kinked(self, lower: Array, upper: Array) -> NDArray[np.bool_]:
+        """Say of which circuits the law has a kink; see :meth:`Resistor.kinked`."""
+        p = self.parameters[:, :, 1:]
+        largest = np.maximum(np.abs(lower), np.abs(upper))[:, None]
+        saturates = (np.abs(p[2]) + np.abs(p[3])) * largest > p[4]
+        crosses = ((lower < 0) & (upper > 0))[:, None] & (p[5] < 0)
+        return np.asarray(((saturates | crosses) & (p[1] != 0)).any(axis=1))
+
+    def kink(self, p: Array, old: Array, new: Array) -> Array:
+        """Return the factor of the error of a step; see :meth:`Resistor.kink`."""
+        before, after = (p[2] * u[:-1] + p[3] * u[1:] for u in (old, new))
+        crosses = (before * after < 0) & (p[5] < 0)
+        passes = (np.abs(before) < p[4]) != (np.abs(after) < p[4])
+        return np.where(crosses | passes, KINK, 1.0)
 
     def _state(self, p: Array, a: Array, b: Array) -> tuple[Array, Array]:
         raw = p[2] * a + p[3] * b

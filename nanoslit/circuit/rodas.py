@@ -25,6 +25,7 @@ __all__ = [
     "DENSE_4",
     "EVENT_TOLERANCE",
     "EVEN_SHARE",
+    "KINK",
     "LAYER",
     "LAYER_WEIGHT",
     "GAMMA",
@@ -93,6 +94,7 @@ SAFETY = 0.9
 MIN_GROWTH = 0.2
 MAX_GROWTH = 5.0
 
+KINK = 20.0  # factor of the error of a resistor's current if its law has a kink in the step
 EVENT_TOLERANCE = 1e-9  # of the potential range: how closely a limit is met
 LAYER = 40.0  # shortest steps: the time after a kink that gets fewer stored points
 LAYER_WEIGHT = 0.25  # of the points that its curvature asks for

@@ -72,6 +72,7 @@ class _Block:
         self.go = job.g_open[rows]
         self.scale = job.current_scale[rows].copy()
         self.scale_u = job.potential_scale[rows]
+        self.strict = job.strictness[rows]
         self.lo, self.hi = job.lower[rows], job.upper[rows]
         self.begin = np.zeros(self.u.shape[1])
         self.law = job.law
@@ -129,7 +130,8 @@ class _Block:
         u, t = self.u[:, pick], self.t[pick]
         go = self.go[pick] if kind == POTENTIAL else np.zeros(alive.size)
         new, k, slopes = self.step(pick, u, t, h, go, kind)
-        error = self.error(pick, k[5], slopes, go)
+        kink = self.law.kink(self.par[:, 1:, pick], u, new)
+        error = self.error(pick, k[5], slopes, go, kink)
         out.steps[self.rows][alive] += 1
         take, over, after = self.judge(pick, h, error, smallest, out, alive)
         if kind == CURRENT:
@@ -187,16 +189,17 @@ class _Block:
         return x + k[5], k, (below, above)
 
     def error(
-        self, pick: Any, e: Array, slopes: tuple[Array, Array], go: Array
+        self, pick: Any, e: Array, slopes: tuple[Array, Array], go: Array, kink: Array
     ) -> Array:
         """Return the error of a step over what is allowed."""
         below, above = slopes
-        flow = np.abs(below * e[:-1] + above * e[1:]).max(axis=0, initial=0.0)
+        flow = (kink * np.abs(below * e[:-1] + above * e[1:])).max(axis=0, initial=0.0)
         flow = np.maximum(flow, np.abs(go * e[0]))
         tolerance = self.job.tolerance
         error = np.maximum(
-            flow / (tolerance.current * self.scale[pick]),
-            np.abs(e).max(axis=0) / (tolerance.potential * self.scale_u[pick]),
+            flow / (tolerance.current * self.strict[pick] * self.scale[pick]),
+            np.abs(e).max(axis=0)
+            / (tolerance.potential * self.strict[pick] * self.scale_u[pick]),
         )
         return np.where(error < 1e12, error, 1e12)
 
@@ -303,6 +306,7 @@ class _Block:
         last = np.maximum(count - 1, 0)
         columns = np.arange(len(count))
         length = data[0, last, columns] + data[1, last, columns]
+        length = np.where(count > 0, length, 1.0)  # of a circuit that failed
         points = out.time.shape[2] - 1
         if not second:
             layer = rodas.LAYER * float(self.job.drive.smallest[p]) * self.length
@@ -414,7 +418,7 @@ def _place(
     step = np.clip(step, 0, last[:, None])
     columns = np.arange(len(length))[:, None]
     share_of = share[step, columns]
-    x = (target - (done[step, columns] - share_of)) / share_of
+    x = (target - (done[step, columns] - share_of)) / np.where(share_of > 0, share_of, 1)
     x = np.clip(x, 0.0, 1.0)
     x[:, -1] = 1.0
     step[:, -1] = last
