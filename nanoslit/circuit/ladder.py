@@ -283,6 +283,11 @@ class NanoCircuit:
                 f"{key} = {shown:g} of circuit {where[0]}{slit} must be {what}"
             )
 
+    @property
+    def depends_on_charge(self) -> bool:
+        """Whether any resistor depends on charge."""
+        return self.law is not None or bool(np.any(self.value("gamma") != 0))
+
     # --- parameters ---------------------------------------------------------------------
     def value(self, key: str) -> Array:
         """Return a parameter, (circuits,) or (circuits, slits).
@@ -431,6 +436,14 @@ class NanoCircuit:
         run.backend = backend
         run.threads = threads
         return run.response(cycle)
+
+    def impedance(
+        self, frequency: ArrayLike, bias: float = 0.0, window: float | None = None
+    ) -> NDArray[np.complex128]:
+        """Return the impedance around rest; see :func:`nanoslit.circuit.impedance.impedance`."""
+        from nanoslit.circuit.impedance import impedance
+
+        return impedance(self, frequency, bias, window)
 
     def drive(self, protocol: Protocol | Sequence[Protocol] | Drive) -> Drive:
         """Return the drive of one electrode for all circuits."""

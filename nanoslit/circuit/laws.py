@@ -265,6 +265,7 @@ class Source:
         current, a, b, u = (_symbol(s) for s in ("I", "a", "b", "u"))
         r = sympy.simplify(voltage / current)
         lines: list[str] = []
+        self.resistance = None if current in r.free_symbols else r
         if current not in r.free_symbols:
             j = (a - b) / r
             lines += self._function("resistor", "a, b", [j])
