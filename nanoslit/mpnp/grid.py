@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["OPEN_SPACE_DISTANCES", "PRESETS", "Cut", "Grid", "Reading", "build_grid"]
 
 PRESETS = {
-    "coarse": MeshSpacing(wall=0.5, growth=0.6, largest=20.0),
-    "standard": MeshSpacing(wall=0.25, growth=0.4, largest=10.0),
-    "fine": MeshSpacing(wall=0.125, growth=0.2, largest=5.0),
+    "coarse": MeshSpacing(wall=0.5, growth=0.7, largest=20.0),
+    "standard": MeshSpacing(wall=0.3, growth=0.45, largest=10.0),
+    "fine": MeshSpacing(wall=0.12, growth=0.2, largest=5.0),
 }
 
 OPEN_SPACE_DISTANCES = (0.1e-9, 0.3e-9, 1e-9, 2e-9, 3e-9)
@@ -110,11 +110,12 @@ class Grid:
         Control volume.
     k, l : ndarray of int, shape (n_edges,)
         The two nodes of each edge, in rising x or y; k is ``BULK`` at the reservoir.
-    area, distance : ndarray, shape (n_edges,)
-        Area of the face that the edge crosses, and length of the edge.
-    storage : csr_matrix, shape (n_nodes, n_nodes + 1)
-        Amount of ions of each node from the concentrations [m^2]; the last column is
-        the reservoir.
+    area, face, distance : ndarray, shape (n_edges,)
+        Area of the face that the edge crosses: compact (for ion fluxes) and that of the
+        control volume (for the electric field); length of the edge.
+    compact : csr_matrix, shape (n_nodes, n_nodes + 1)
+        Weights of the neighbours in the compact storage [m^2]; rows sum to zero, the
+        last column is the reservoir.
     wall_node, wall_area, wall_electrode : ndarray, shape (n_walls,)
         Nodes on conductors, the surface they stand for, and which electrode it is.
     region : ndarray of int, shape (n_nodes,)
@@ -133,8 +134,9 @@ class Grid:
     k: Ints
     l: Ints  # noqa: E741  the pair (k, l) of the flux formulas
     area: Floats
+    face: Floats
     distance: Floats
-    storage: sparse.csr_matrix
+    compact: sparse.csr_matrix
     wall_node: Ints
     wall_area: Floats
     wall_electrode: Ints
@@ -220,7 +222,8 @@ def _mesh_lines(on: list[float], between: list[float], size: _Size) -> Floats:
     for i, (p, half) in enumerate(marks[1:-1]):
         left, right = pieces[i], pieces[i + 1]
         if half:
-            gap = min(0.5 * (right[0] - left[-1]), p - left[-2], right[1] - p)
+            gap = min(0.5 * (right[0] - left[-1]), 0.6 * (p - left[-2]),
+                      0.6 * (right[1] - p))
             left[-1], right[0] = p - gap, p + gap
         else:
             pieces[i] = left[:-1]
@@ -371,7 +374,7 @@ def build_grid(case: Case) -> Grid:
     return Grid(
         x_lines=lines, y_lines=y, node=node, ix=ix, iy=iy,
         volume=_volumes(solid, hx, hy)[ix, iy], **edges,
-        storage=_compact_storage(node, ix, iy, solid, hx, hy),
+        compact=_compact_storage(node, ix, iy, solid, hx, hy),
         **_walls(case, node, solid, lines, hx, hy),
         region=_regions(case, lines, columns)[ix],
         cuts=_cuts(case, x, y, columns, edge_x, edge_y),
@@ -425,8 +428,10 @@ def _edges(case: Case, node: Ints, solid: NDArray[np.bool_], hx: Floats, hy: Flo
            ) -> tuple[dict[str, NDArray[np.float64] | Ints], Ints, Ints]:
     """Return the edges, and their numbers by mesh position (-1 where none)."""
     fluid = ~solid
-    ax = _compact_areas(fluid.T, hy, (1 / 12, 1 / 12)).T
-    ay = _compact_areas(fluid, hx, (1 / 6, 1 / 6))
+    ax, ay = _faces(solid, hx, hy)
+    # currents along a layer are sums across it: the storage's quadrature, not volumes
+    compact_x = _compact_areas(fluid.T, hy, (1 / 12, 1 / 12)).T
+    compact_y = _compact_areas(fluid, hx, (1 / 6, 1 / 6))
     if case.cell == "half":
         ay[0] = 0.0  # along the reservoir
     i, j = np.nonzero(ax)
@@ -437,7 +442,8 @@ def _edges(case: Case, node: Ints, solid: NDArray[np.bool_], hx: Floats, hy: Flo
     return {
         "k": np.concatenate([node[i, j], node[i2, j2]]),
         "l": np.concatenate([node[i + 1, j], node[i2, j2 + 1]]),
-        "area": np.concatenate([ax[i, j], ay[i2, j2]]),
+        "area": np.concatenate([compact_x[i, j], compact_y[i2, j2]]),
+        "face": np.concatenate([ax[i, j], ay[i2, j2]]),
         "distance": np.concatenate([hx[i], hy[j2]]),
     }, edge_x, edge_y
 
@@ -510,7 +516,7 @@ def _compact_areas(fluid: NDArray[np.bool_], h: Floats, ends: tuple[float, float
 
 def _compact_storage(node: Ints, ix: Ints, iy: Ints, solid: NDArray[np.bool_],
                      hx: Floats, hy: Floats) -> sparse.csr_matrix:
-    """Return the matrix of the compact storage, see :func:`_compact`.
+    """Return the correction of the compact storage, see :func:`_compact`.
 
     Ions use the same storage as the charge of Poisson's equation, hence charge is
     conserved exactly. The corrections of both directions are added; what they miss is
@@ -525,8 +531,7 @@ def _compact_storage(node: Ints, ix: Ints, iy: Ints, solid: NDArray[np.bool_],
     hx_, hy_ = np.concatenate([hx[:1], hx, hx[-1:]]), np.concatenate([hy[:1], hy, hy[-1:]])
     padded = np.pad(node, 1, constant_values=-1)
     mirror = np.where((iy == 0) | (iy == hy.size), 1 / 12, 1 / 6)
-    volume = _volumes(solid, hx, hy)[ix, iy]
-    rows, columns, data = [np.arange(n)], [np.arange(n)], [volume]
+    rows, columns, data = [], [], []
     for area_a, area_b, a, b, di, dj, end in (
         (left, right, hx_[ix], hx_[ix + 1], 1, 0, 1 / 6),
         (below, above, hy_[iy], hy_[iy + 1], 0, 1, mirror),

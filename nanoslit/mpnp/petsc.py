@@ -156,8 +156,8 @@ class PetscCell:
         self.direct = case.numerics.linear_solver == "direct"
         ksp.setType("gmres" if self.direct else "fgmres")
         ksp.setPCSide(PETSc.PC.Side.RIGHT)
-        ksp.setTolerances(rtol=1e-5, max_it=60 if self.direct else 400)
-        ksp.setGMRESRestart(60 if self.direct else 100)
+        ksp.setTolerances(rtol=1e-5, max_it=30 if self.direct else 400)
+        ksp.setGMRESRestart(30 if self.direct else 100)
         pc = ksp.getPC()
         if self.direct:
             pc.setType("lu")
@@ -170,6 +170,7 @@ class PetscCell:
         self.ksp, self.pc = ksp, pc
         self._renew = True
         self._factored_shift = 0.0
+        self._factored_at = 0
 
     def __enter__(self) -> PetscCell:
         return self
@@ -227,6 +228,7 @@ class PetscCell:
         if renew:
             self.cost.factorisations += 1
             self._renew, self._factored_shift = False, shift
+            self._factored_at = self.cost.jacobians + 1
             now = time.process_time()
             self.ksp.setOperators(A, A)
             self.pc.setUp()
@@ -274,20 +276,29 @@ class PetscCell:
             If Newton's method does not converge (on all ranks alike).
         """
         self.step = _Step(voltage, shift, history, source, atol)
-        self._x.array = guess.ravel()
-        start, before = time.process_time(), self.cost
-        spent = (before.residual_time + before.assembly_time + before.factor_time)
-        self.snes.solve(None, self._x)
+        for last in (False, True):
+            self._x.array = guess.ravel()
+            self._newton()
+            if self.snes.getConvergedReason() > 0 or self._at_rounding():
+                return np.array(self._x.array_r).reshape(self.sub.n_owned, -1)
+            self.cost.failed_solves += 1
+            if last or self._factored_at == self.cost.jacobians:
+                break  # failed with a fresh factorisation: not the linear solver's fault
+            self._renew = True
+        self._renew = True
+        raise StepFailed(self.reason)
+
+    def _newton(self) -> None:
+        """Run SNES from the present vector and add up what it cost."""
         c = self.cost
-        c.solve_time += time.process_time() - start - (
-            c.residual_time + c.assembly_time + c.factor_time - spent)
+        start = time.process_time()
+        spent = c.residual_time + c.assembly_time + c.factor_time
+        self.step.norms.clear()
+        self.snes.solve(None, self._x)
+        spent = c.residual_time + c.assembly_time + c.factor_time - spent
+        c.solve_time += time.process_time() - start - spent
         c.newton_iterations += self.snes.getIterationNumber()
         c.linear_iterations += self.snes.getLinearSolveIterations()
-        if self.snes.getConvergedReason() < 0 and not self._at_rounding():
-            c.failed_solves += 1
-            self._renew = True
-            raise StepFailed(self.reason)
-        return np.array(self._x.array_r).reshape(self.sub.n_owned, -1)
 
     def _at_rounding(self) -> bool:
         """Whether the line search gave up only because rounding stops progress."""

@@ -4,10 +4,12 @@ Unknowns per node are (phi, mu_1, ..., mu_n). In units of the Debye length, ther
 voltage, c_ref = sum_i z_i^2 c_i0 and the time lambda_D^2 / D_ref the equations are
 
     d(S c_i)/dt + sum over edges of  area N_i                      = 0
-    sum over edges of  area (phi_k - phi_l)/h  - sum_i z_i (S c_i)  = wall charge
+    sum over edges of  face (phi_k - phi_l)/h  - sum_i z_i (S c_i)  = wall charge
 
-with the storage matrix S of the grid (volume times concentration plus its compact
-correction), zero ion flux at walls, and phi = mu = 0 at the reservoir. Without a Stern
+with the storage S c = volume c + sum over neighbours of compact (c_l - c_k), the compact
+correction of the grid. A neighbour whose concentration is more than STEEP times that of
+the node is left out (smoothly): across such a step the correction means nothing, and it
+could make the amount of a nearly absent ion negative. Zero ion flux at walls, and phi = mu = 0 at the reservoir. Without a Stern
 layer phi = V on walls, and the second line gives their charge (discrete Gauss law); with
 one, wall charge = C_S area (V - phi). The time derivative is whatever linear formula the
 stepper supplies for S c itself: ``shift * S c + history``, so ion content and charge are
@@ -27,6 +29,7 @@ import numpy as np
 from scipy import sparse
 
 from nanoslit.mpnp.fluxes import (
+    MOBILITY_FLOOR,
     Composition,
     compose,
     excess_flux,
@@ -44,7 +47,30 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-__all__ = ["LocalEquations", "Scales", "Subdomain"]
+__all__ = ["STEEP", "LocalEquations", "Scales", "Subdomain", "compact_difference"]
+
+STEEP = 8.0
+"""Ratio of neighbouring concentrations above which the compact correction fades."""
+
+
+def compact_difference(c: Floats, other: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return (other - c) / (1 + x^4), x = other / (STEEP c), and its two derivatives.
+
+    Parameters
+    ----------
+    c, other : ndarray
+        Concentrations of the node and of its neighbour, positive.
+
+    Returns
+    -------
+    value, by_c, by_other : ndarray
+    """
+    c, other = c + 1e-280, other + 1e-280  # concentrations may underflow
+    x = np.minimum(other / (STEEP * c), 1e60)
+    fade = 1.0 / (1.0 + x**4)
+    value = (other - c) * fade
+    steepness = 4.0 * x**3 * fade * value / (STEEP * c)
+    return value, steepness * (other / c) - fade, fade - steepness
 
 
 @dataclass(frozen=True)
@@ -152,12 +178,14 @@ class LocalEquations:
         self.z = np.array([i.charge for i in ions], float)
         self.c_bulk = np.array([i.concentration for i in ions]) / s.concentration
         self.v = case.electrolyte.ion_volume * self.c_bulk * s.concentration
+        self.floor = MOBILITY_FLOOR * self.c_bulk[:, None]
         d_ref = max(i.diffusivity for i in ions)
         self.diffusivity = np.array([i.diffusivity / d_ref for i in ions])
         self.factors = [i.diffusivity_factor for i in ions]
         self.variable = any(f is not None for f in self.factors)
         e = sub.edges
-        self.conductance = grid.area[e] / grid.distance[e]  # dimensionless area / h
+        self.conductance = grid.area[e] / grid.distance[e]  # area / h for ions
+        self.permittance = grid.face[e] / grid.distance[e]  # area / h for the field
         self.volume = grid.volume[sub.start:sub.stop] / s.length**2
         self._set_walls(case, grid)
         self._set_sums(grid)
@@ -183,26 +211,20 @@ class LocalEquations:
         self.out_l = sparse.csr_matrix(
             (np.ones(here_l.sum()), (sub.l[here_l], edge[here_l])), shape)
         self.divergence = (self.out_k - self.out_l).tocsr()
-        rows = grid.storage[sub.start:sub.stop].tocoo()
-        column = np.where(rows.col == grid.n_nodes, -1, rows.col)
-        self.storage = sparse.csr_matrix(
-            (rows.data / self.scales.length**2, (rows.row, sub.local(column))),
-            (sub.n_owned, sub.n_local + 1))
-        self._storage_blocks(rows.row, sub.local(column), rows.data)
+        compact = grid.compact.tocsr() / self.scales.length**2
+        self.compact_kl = self._entries(compact, sub.k, sub.l)
+        self.compact_lk = self._entries(compact, sub.l, sub.k)
         # scale of the rows phi = V on walls: like their neighbours
-        diagonal = (self.out_k + self.out_l) @ self.conductance
+        diagonal = (self.out_k + self.out_l) @ self.permittance
         self.wall_scale = diagonal[self.wall_node]
 
-    def _storage_blocks(self, row: Ints, column: Ints, data: Floats) -> None:
-        """Sort the storage into diagonal, (k, l) and (l, k) entries of the edges."""
-        sub = self.sub
-        weight = dict(zip(zip(row.tolist(), column.tolist(), strict=True),
-                          (data / self.scales.length**2).tolist(), strict=True))
-        pairs = list(zip(sub.k.tolist(), sub.l.tolist(), strict=True))
-        self.store_kl = np.array([weight.get((k, l), 0.0) for k, l in pairs])
-        self.store_lk = np.array([weight.get((l, k), 0.0) for k, l in pairs])
-        self.store_diagonal = np.array(
-            [weight.get((i, i), 0.0) for i in range(sub.n_owned)])
+    def _entries(self, matrix: sparse.csr_matrix, row: Ints, column: Ints) -> Floats:
+        """Return entries of a global matrix by local numbers, 0 in rows not owned."""
+        number = np.append(self.sub.globals(), matrix.shape[0])  # last: the reservoir
+        out = np.zeros(row.size)
+        mine = np.flatnonzero(row < self.sub.n_owned)
+        out[mine] = np.asarray(matrix[number[row[mine]], number[column[mine]]]).ravel()
+        return out
 
     # -- state ---------------------------------------------------------------
 
@@ -212,7 +234,12 @@ class LocalEquations:
 
     def stored(self, comp: Composition) -> Floats:
         """Return S c of the owned nodes (n_owned, n_ions)."""
-        return np.asarray(self.storage @ comp.c.T)
+        k, l = self.sub.k, self.sub.l  # noqa: E741
+        c_k, c_l = comp.c[:, k], comp.c[:, l]
+        at_k = self.compact_kl * compact_difference(c_k, c_l)[0]
+        at_l = self.compact_lk * compact_difference(c_l, c_k)[0]
+        own = self.volume[:, None] * comp.c[:, :self.sub.n_owned].T
+        return np.asarray(own + self.out_k @ at_k.T + self.out_l @ at_l.T)
 
     def edge_diffusivity(self, comp: Composition) -> tuple[Floats, list[Floats] | None]:
         """Return D on edges (n_ions, n_edges or 1) and gradients by composition.
@@ -278,15 +305,15 @@ class LocalEquations:
 
     def field_flux(self, u: Floats) -> Floats:
         """Return area (phi_k - phi_l)/h on every edge."""
-        return np.asarray(self.conductance * (u[self.sub.k, 0] - u[self.sub.l, 0]))
+        return np.asarray(self.permittance * (u[self.sub.k, 0] - u[self.sub.l, 0]))
 
     def ion_flux(self, u: Floats, comp: Composition) -> Floats:
         """Return area times flux from k to l on every edge (n_ions, n_edges)."""
         sub = self.sub
         d, _ = self.edge_diffusivity(comp)
-        n = excess_flux(comp.c[:, sub.k], self._eta(u, comp), u[sub.k, 1:].T,
-                        u[sub.l, 1:].T)
-        return np.asarray(self.conductance * d * n)
+        mu_k, mu_l = u[sub.k, 1:].T, u[sub.l, 1:].T
+        n = excess_flux(comp.c[:, sub.k], self._eta(u, comp), mu_k, mu_l)
+        return np.asarray(self.conductance * d * (n + self.floor * (mu_k - mu_l)))
 
     def _eta(self, u: Floats, comp: Composition) -> Floats:
         k, l = self.sub.k, self.sub.l  # noqa: E741
@@ -317,22 +344,34 @@ class LocalEquations:
         comp = self.compose(u)
         by_k = np.zeros((sub.edges.size, b, b))
         by_l = np.zeros((sub.edges.size, b, b))
-        by_k[:, 0, 0] = self.conductance
-        by_l[:, 0, 0] = -self.conductance
+        by_k[:, 0, 0] = self.permittance
+        by_l[:, 0, 0] = -self.permittance
         slope = self._concentration_slopes(comp)
         self._flux_slopes(u, comp, slope, by_k, by_l)
         flat = (sub.edges.size, b * b)
         diagonal = (self.out_k @ by_k.reshape(flat) - self.out_l @ by_l.reshape(flat))
         diagonal = diagonal.reshape(n, b, b)
-        # storage: rows (Poisson, ions) of d(S c)/du at each node
-        stored = np.empty((sub.n_local + 1, b, b))
-        stored[:, 1:, :] = shift * np.moveaxis(slope, 2, 0)
-        stored[:, 0, :] = -np.einsum("imn,i->nm", slope, self.z)
-        diagonal += self.store_diagonal[:, None, None] * stored[:n]
-        to_l = by_l + self.store_kl[:, None, None] * stored[sub.l]
-        to_k = -by_k + self.store_lk[:, None, None] * stored[sub.k]
+        to_l, to_k = by_l, -by_k
+        diagonal += self.volume[:, None, None] * self._storage_rows(slope[:, :, :n], shift)
+        k, l = sub.k, sub.l  # noqa: E741
+        for out, weight, here, there, block in (
+            (self.out_k, self.compact_kl, k, l, to_l),
+            (self.out_l, self.compact_lk, l, k, to_k),
+        ):
+            _, own, other = compact_difference(comp.c[:, here], comp.c[:, there])
+            by_here = self._storage_rows((weight * own)[:, None] * slope[:, :, here], shift)
+            diagonal += (out @ by_here.reshape(flat)).reshape(n, b, b)
+            block += self._storage_rows((weight * other)[:, None] * slope[:, :, there],
+                                        shift)
         self._wall_rows(diagonal, to_l, to_k)
         return diagonal, to_l, to_k
+
+    def _storage_rows(self, slope: Floats, shift: float) -> Floats:
+        """Return the rows (Poisson, ions) that a derivative of amounts enters (n, b, b)."""
+        out = np.empty((slope.shape[2], self.n_fields, self.n_fields))
+        out[:, 1:, :] = shift * np.moveaxis(slope, 2, 0)
+        out[:, 0, :] = -np.einsum("imn,i->nm", slope, self.z)
+        return out
 
     def _wall_rows(self, diagonal: Floats, to_l: Floats, to_k: Floats) -> None:
         if self.stern is not None:
@@ -377,12 +416,14 @@ class LocalEquations:
             by_l[:, 1 + i, :] = (-e * excess[:, l]).T
             by_k[:, 1 + i, 0] += self.z[i] * (e - a)
             by_l[:, 1 + i, 0] -= self.z[i] * e
+            m = m - g[i] * self.floor[i]
             by_k[:, 1 + i, 1 + i] += a - m
             by_l[:, 1 + i, 1 + i] += m
         if gradients is not None:
             for i, gradient in enumerate(gradients):
                 by_state = np.einsum("jn,jmn->mn", gradient, slope)
-                a = 0.5 * self.conductance * f[i]
+                whole = f[i] + self.floor[i] * (u[k, 1 + i] - u[l, 1 + i])
+                a = 0.5 * self.conductance * whole
                 by_k[:, 1 + i, :] += (a * by_state[:, k]).T
                 by_l[:, 1 + i, :] += (a * by_state[:, l]).T
 
@@ -398,7 +439,7 @@ class LocalEquations:
             d = self.diffusivity[:, None]
         side_k, side_l = _take(comp, k), _take(comp, l)
         parts = split_flux(side_k, side_l, u[k, 0] - u[l, 0], self.z,
-                           u[k, 1:].T - u[l, 1:].T)
+                           u[k, 1:].T - u[l, 1:].T, self.floor)
         g = self.conductance[edges] * d
         return g * parts[0], g * parts[1], g * parts[2]
 

@@ -227,17 +227,21 @@ class Observer:
             [-field_[self._reservoir_edges].sum()]])
 
     def instant(self, u: Floats) -> Floats:
-        """Return [cut currents by part, readings of phi and mu_charge, ion outflow]."""
+        """Return [cut currents and their parts, readings of phi and mu_charge, outflow].
+
+        The current itself is not the sum of its parts, which nearly cancel close to
+        equilibrium, but equal to it up to their rounding.
+        """
         eq = self.eq
         comp = eq.compose(u)
-        parts = eq.flux_parts(u, comp, self._cut_edges)
+        flux = eq.ion_flux(u, comp)
+        parts = (flux[:, self._cut_edges], *eq.flux_parts(u, comp, self._cut_edges))
         currents = [self._cut @ (eq.z @ p) for p in parts]
         own = u[:self.sub.n_owned]
         charge_potential = (own[:, 1:] / eq.z).mean(axis=1)
-        inflow = sum(p.sum(axis=1) for p in eq.flux_parts(u, comp, self._reservoir_edges))
         return np.concatenate([
             *currents, self._reading @ own[:, 0], self._reading @ charge_potential,
-            -np.asarray(inflow)])
+            -flux[:, self._reservoir_edges].sum(axis=1)])
 
     # -- from sums to named traces --------------------------------------------------
 
@@ -287,11 +291,10 @@ class Observer:
         e, n, m = L["e"], L["n"], self.eq.n_ions
         q, dq = self.unpack_charges(charges), self.unpack_charges(rates)
         nc, nr = len(self.cuts), len(self.grid.readings)
-        parts = instant[:3 * nc].reshape(3, nc) * s.current
-        phi = instant[3 * nc:3 * nc + nr] * s.potential
-        mu = instant[3 * nc + nr:3 * nc + 2 * nr] * s.potential
-        outflow = instant[3 * nc + 2 * nr:]
-        ionic = parts.sum(axis=0)
+        ionic, *parts = instant[:4 * nc].reshape(4, nc) * s.current
+        phi = instant[4 * nc:4 * nc + nr] * s.potential
+        mu = instant[4 * nc + nr:4 * nc + 2 * nr] * s.potential
+        outflow = instant[4 * nc + 2 * nr:]
         contents = q["contents"]
         slits = contents[:self.n_regions].reshape(e, n, m)
         open_space = contents[self.n_regions:self.n_regions + e]
@@ -322,7 +325,7 @@ class Observer:
 
     @staticmethod
     def _cut_traces(name: str, which: NDArray[np.int64], total: Floats,
-                    parts: Floats) -> dict[str, Floats]:
+                    parts: list[Floats]) -> dict[str, Floats]:
         out = {name: total[which]}
         for part, value in zip(PARTS, parts, strict=True):
             out[f"{name}_{part}"] = value[which]
