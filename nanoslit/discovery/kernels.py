@@ -300,10 +300,13 @@ def evaluate_with_tangents(  # type: ignore[no-untyped-def]
             c = C[t, g]
             for i in range(s, e):
                 W[row, i] = c
-                D[leaf, i] = 1.0
             refs[level] = row
-            lo[level], hi[level] = leaf, leaf + 1
-            leaf += 1
+            lo[level] = leaf
+            if op <= PRIVATE:
+                for i in range(s, e):
+                    D[leaf, i] = 1.0
+                leaf += 1
+            hi[level] = leaf
             level += 1
         elif op < UNARY:
             level -= 2
@@ -456,12 +459,12 @@ def fit_constants(  # type: ignore[no-untyped-def]
     sets = C.shape[1]
     k = 0
     for t in range(n):
-        if tokens[t] < BINARY:
+        if tokens[t] <= PRIVATE:
             k += 1
     leaves = np.zeros(k, dtype=np.int64)
     k = 0
     for t in range(n):
-        if tokens[t] < BINARY:
+        if tokens[t] <= PRIVATE:
             leaves[k] = t
             k += 1
     place = np.zeros((k + 2, sets), dtype=np.int64)
@@ -527,7 +530,7 @@ def fit_constants(  # type: ignore[no-untyped-def]
         C[:] = trial
         A[:] = B
         error = new
-        damping = max(damping * 0.1, 1e-12)
+        damping = max(damping * 0.1, 1e-10)
         if gain <= 1e-10 * error or error < 1e-28:
             break
     return error, count

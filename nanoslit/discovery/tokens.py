@@ -28,6 +28,7 @@ __all__ = [
     "DEFAULT_OPERATORS",
     "DIV",
     "EXP",
+    "FIXED",
     "INV",
     "LOG",
     "MAX_TOKENS",
@@ -52,7 +53,7 @@ Tokens = NDArray[np.int16]
 Constants = NDArray[np.float64]
 
 MAX_TOKENS = 64
-CONSTANT, PRIVATE = 0, 1
+CONSTANT, PRIVATE, FIXED = 0, 1, 2
 ADD, SUB, MUL, DIV, POW = 10, 11, 12, 13, 14
 BINARY = 10
 UNARY = 20
@@ -114,11 +115,9 @@ def encode(tokens: Tokens, constants: Constants, columns: Sequence[str]) -> str:
     for token, row in zip(tokens.tolist(), constants, strict=True):
         if token >= VARIABLE:
             stack.append(columns[token - VARIABLE])
-        elif token in (CONSTANT, PRIVATE):
-            values = row[:1] if token == CONSTANT else row
-            stack.append(
-                ("#" if token == CONSTANT else "%") + ";".join(v.hex() for v in values)
-            )
+        elif token < BINARY:
+            values = row if token == PRIVATE else row[:1]
+            stack.append("#%="[token] + ";".join(float(v).hex() for v in values))
         else:
             operands = [stack.pop() for _ in range(arity(token))][::-1]
             stack.append(" ".join(["@" + NAMES[token], *operands]))
@@ -151,8 +150,8 @@ def decode(
                 position = read(position)
         else:
             position += 1
-            if word[:1] in "#%" and word:
-                token = CONSTANT if word[0] == "#" else PRIVATE
+            if word and word[0] in "#%=":
+                token = "#%=".index(word[0])
                 row[:] = [float.fromhex(v) for v in word[1:].split(";")]
             elif word in index:
                 token = VARIABLE + index[word]
@@ -190,7 +189,7 @@ def to_formula(
     for token, row in zip(tokens.tolist(), constants, strict=True):
         if token >= VARIABLE:
             stack.append(columns[token - VARIABLE])
-        elif token in (CONSTANT, PRIVATE):
+        elif token < BINARY:
             stack.append(f"({float(row[0])!r})" if leaves is None else leaves[seen])
             seen += 1
         elif token < UNARY:
