@@ -106,14 +106,6 @@ def unit_text(dims: Exponents) -> str:
     return "*".join(parts)
 
 
-def _times(a: Exponents, b: Exponents, sign: int = 1) -> Exponents:
-    return tuple(x + sign * y for x, y in zip(a, b, strict=True))
-
-
-def _power(a: Exponents, p: Fraction) -> Exponents:
-    return tuple(x * p for x in a)
-
-
 @dataclass(frozen=True)
 class DimensionTable:
     """Numbered dimensions and the tables that the compiled operators use.
@@ -167,19 +159,16 @@ class DimensionTable:
             If no expression of the columns can have the target's dimension.
         """
         codes = {OPERATORS[o] for o in operators}
-        sizes = _closure(columns, target, codes, constants)
-        vectors = tuple(sizes)
+        scaled = _closure(columns, target, codes, constants)
+        vectors = tuple(tuple(Fraction(int(x), UNIT) for x in v) for v in scaled)
         index = {v: i for i, v in enumerate(vectors)}
-
-        def look(v: Exponents) -> int:
-            return index.get(v, -1)
-
-        product = np.array([[look(_times(a, b)) for b in vectors] for a in vectors])
-        quotient = np.array([[look(_times(a, b, -1)) for b in vectors] for a in vectors])
-        unary = {
-            code: np.array([look(_power(v, p)) for v in vectors], dtype=np.int16)
-            for code, p in _POWERS.items()
-        }
+        keys = _keys(scaled)
+        product = _look(keys, keys[:, None] + keys[None, :])
+        quotient = _look(keys, keys[:, None] - keys[None, :])
+        unary = {SQUARE: _look(keys, 2 * keys), CUBE: _look(keys, 3 * keys)}
+        unary[INV] = _look(keys, -keys)
+        even = np.all(scaled % 2 == 0, axis=1)
+        unary[SQRT] = np.where(even, _look(keys, _keys(scaled // 2)), -1).astype(np.int16)
         allowed = np.zeros(len(vectors), dtype=np.bool_)
         allowed[0] = True
         if constants == "free":
@@ -187,7 +176,7 @@ class DimensionTable:
         smallest, witness = _smallest(
             vectors, columns, codes, allowed, product, quotient, unary
         )
-        goal = -1 if constants == "scale" else look(target)
+        goal = -1 if constants == "scale" else index.get(target, -1)
         if goal >= 0 and smallest[goal] >= UNREACHABLE or (
             goal < 0 and constants != "scale"
         ):
@@ -204,8 +193,8 @@ class DimensionTable:
             vectors,
             np.array([index[c] for c in columns], dtype=np.int16),
             goal,
-            product.astype(np.int16),
-            quotient.astype(np.int16),
+            product,
+            quotient,
             unary[SQUARE],
             unary[SQRT],
             unary[CUBE],
@@ -221,61 +210,63 @@ class DimensionTable:
         return len(self.vectors)
 
 
-_POWERS = {
-    SQUARE: Fraction(2),
-    SQRT: Fraction(1, 2),
-    CUBE: Fraction(3),
-    INV: Fraction(-1),
-}
 UNREACHABLE = 1000
+UNIT = 12  # exponents are counted in twelfths
+BASE_OF_KEY = 500
+
+
+def _keys(scaled: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return one number per exponent vector; sums of vectors have sums of numbers."""
+    return scaled @ BASE_OF_KEY ** np.arange(scaled.shape[1], dtype=np.int64)
+
+
+def _look(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int16]:
+    order = np.argsort(keys)
+    at = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
+    found = order[at]
+    return np.where(keys[found] == wanted, found, -1).astype(np.int16)
+
+
+def _scaled(v: Exponents) -> NDArray[np.int64]:
+    return np.array([int(x * UNIT) for x in v], dtype=np.int64)
 
 
 def _closure(
     columns: Sequence[Exponents], target: Exponents, codes: set[int], constants: str
-) -> dict[Exponents, int]:
+) -> NDArray[np.int64]:
     """Return dimensions in the order in which growing expressions reach them."""
-    sizes: dict[Exponents, int] = {NONE: 1}
-    for c in columns:
-        sizes.setdefault(c, 1)
+    found: dict[int, NDArray[np.int64]] = {}
+
+    def add(vectors: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+        near = vectors[np.abs(vectors).max(axis=1) <= LARGEST_EXPONENT * UNIT]
+        new = []
+        for key, v in zip(_keys(near).tolist(), near, strict=True):
+            if key not in found and len(found) < limit:
+                found[key] = v
+                new.append(v)
+        return np.array(new, dtype=np.int64).reshape(-1, len(BASE))
+
+    C = np.array([_scaled(c) for c in columns])
+    start = [_scaled(NONE)[None], C]
     if constants == "free":
-        sizes.setdefault(target, 1)
+        start.append(_scaled(target)[None])
+    by_size = {1: add(np.concatenate(start), LARGEST_TABLE)}
     for size in range(2, 10):
-        for new in _next(sizes, size, codes):
-            if len(sizes) >= LARGEST_TABLE:
-                break
-            if max(abs(x) for x in new) <= LARGEST_EXPONENT:
-                sizes.setdefault(new, size)
-        if len(sizes) >= LARGEST_TABLE:
-            break
-    if constants == "dimensionless" and target not in sizes:
-        sizes[target] = UNREACHABLE
+        new = []
+        last = by_size[size - 1]
+        new += [last * 2] if SQUARE in codes else []
+        new += [last * 3] if CUBE in codes else []
+        new += [-last] if INV in codes else []
+        new += [last[np.all(last % 2 == 0, axis=1)] // 2] if SQRT in codes else []
+        for left in range(1, size - 1):
+            A, B = by_size[left][:, None], by_size[size - 1 - left][None]
+            new += [(A + B).reshape(-1, len(BASE))] if MUL in codes else []
+            new += [(A - B).reshape(-1, len(BASE))] if DIV in codes else []
+        by_size[size] = add(np.concatenate([*new, last[:0]]), LARGEST_TABLE)
     # Partial results on the way to the target and their counterparts must be there, too.
-    for v in list(sizes)[:LARGEST_TABLE]:
-        for c in columns:
-            for new in (_times(target, c), _times(target, c, -1)):
-                if len(sizes) < LARGEST_TABLE + 60:
-                    sizes.setdefault(new, UNREACHABLE)
-        del v
-        break
-    return sizes
-
-
-def _next(sizes: dict[Exponents, int], size: int, codes: set[int]) -> list[Exponents]:
-    by_size: dict[int, list[Exponents]] = {}
-    for v, s in sizes.items():
-        by_size.setdefault(s, []).append(v)
-    found: list[Exponents] = []
-    for code, p in _POWERS.items():
-        if code in codes:
-            found += [_power(v, p) for v in by_size.get(size - 1, [])]
-    for left in range(1, size - 1):
-        for a in by_size.get(left, []):
-            for b in by_size.get(size - 1 - left, []):
-                if MUL in codes:
-                    found.append(_times(a, b))
-                if DIV in codes:
-                    found.append(_times(a, b, -1))
-    return [v for v in found if all(x.denominator <= 12 for x in v)]
+    goal = _scaled(target)[None]
+    add(np.concatenate([goal, goal - C, goal + C, goal - 2 * C]), LARGEST_TABLE + 60)
+    return np.array(list(found.values()), dtype=np.int64)
 
 
 def _smallest(
@@ -283,8 +274,8 @@ def _smallest(
     columns: Sequence[Exponents],
     codes: set[int],
     allowed: NDArray[np.bool_],
-    product: NDArray[np.int_],
-    quotient: NDArray[np.int_],
+    product: NDArray[np.int16],
+    quotient: NDArray[np.int16],
     unary: dict[int, NDArray[np.int16]],
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
     """Relax the fewest tokens per dimension until nothing changes."""
@@ -300,7 +291,10 @@ def _smallest(
             if code not in codes:
                 continue
             total = size[:, None] + size[None, :] + 1
-            for a, b in zip(*np.nonzero((table >= 0) & (total < 40)), strict=True):
+            better = (table >= 0) & (total < 40)
+            better[better] = total[better] < size[table[better]]
+            pairs = np.argwhere(better)
+            for a, b in pairs[np.argsort(total[better], kind="stable")].tolist():
                 r = table[a, b]
                 if total[a, b] < size[r]:
                     size[r] = total[a, b]
@@ -308,7 +302,7 @@ def _smallest(
         for code, powers in unary.items():
             if code not in codes:
                 continue
-            for a in np.nonzero((powers >= 0) & (size < 40))[0]:
+            for a in np.nonzero((powers >= 0) & (size < 40))[0].tolist():
                 if size[a] + 1 < size[powers[a]]:
                     size[powers[a]] = size[a] + 1
                     witness[powers[a]] = (code, a, -1)
