@@ -112,9 +112,10 @@ class Electrolyte:
         net = sum(ion.charge * ion.concentration for ion in self.ions)
         total = sum(abs(ion.charge) * ion.concentration for ion in self.ions)
         if abs(net) > 1e-9 * total:
+            terms = " ".join(f"{i.charge:+d} x {i.concentration:.6g}" for i in self.ions)
             raise CaseError(
-                f"the bulk is not electroneutral: sum of charge x concentration = "
-                f"{net:.6g} mol/m^3; balance the concentrations of {names}"
+                f"the bulk is not electroneutral: charge x concentration of {names} is "
+                f"{terms} = {net:.6g} mol/m^3; it must be 0: balance the concentrations"
             )
         if self.bulk_packing >= 1:
             raise CaseError(
@@ -162,9 +163,7 @@ class Electrolyte:
     @cached_property
     def debye_length(self) -> float:
         """Return sqrt(eps kT / (2 e F I)) with the ionic strength I [m]."""
-        return math.sqrt(
-            self.eps * self.thermal_voltage / (2 * FARADAY * self.ionic_strength)
-        )
+        return math.sqrt(self.eps * self.thermal_voltage / (2 * FARADAY * self.ionic_strength))
 
     @cached_property
     def bulk_packing(self) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
     "CaseError",
     "CircuitError",
@@ -13,6 +16,8 @@ __all__ = [
     "NanoslitError",
     "ProtocolError",
     "ResultFileError",
+    "closest",
+    "explain",
 ]
 
 
@@ -64,3 +69,36 @@ class LaunchError(NanoslitError, RuntimeError):
     """A child program could not be started or ended in an unexpected way."""
 
     exit_code = 1
+
+
+def explain(
+    where: str,
+    problem: str,
+    *,
+    given: str | None = None,
+    allowed: str | None = None,
+    hint: str | None = None,
+) -> str:
+    """Return the message of a mistake in a file: where, what, given, allowed, remedy.
+
+    Parameters
+    ----------
+    where : str
+        File and key, for instance ``"case.toml: geometry.slit_size"``.
+    problem : str
+        What is wrong, in a few words.
+    given, allowed, hint : str, optional
+        What the file says, what it may say, and what to do; each takes a line.
+    """
+    lines = [f"{where}: {problem}"]
+    for label, text in (("given:  ", given), ("allowed:", allowed), ("hint:   ", hint)):
+        if text:
+            lines.append(f"  {label} {text}")
+    return "\n".join(lines)
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return ``did you mean 'x'?`` for the known name nearest to a misspelt one."""
+    names = {name.lower(): name for name in known}
+    match = difflib.get_close_matches(str(word).lower(), names, n=1, cutoff=0.6)
+    return f"did you mean {names[match[0]]!r}?" if match else None

@@ -149,12 +149,12 @@ class CyclicVoltammetry(Protocol):
     def __call__(self, t: ArrayLike, side: str = "right") -> NDArray[np.float64]:
         """Return the potential [V]; continuous, so ``side`` does not matter."""
         phase = np.mod(np.asarray(t, float) - self._rise, self.period) / self.period
-        return self.upper - self.window * (1 - np.abs(1 - 2 * phase))
+        return np.asarray(self.upper - self.window * (1 - np.abs(1 - 2 * phase)))
 
     def cycle(self, t: ArrayLike) -> NDArray[np.int64]:
         """Return the cycle number; the end of a cycle belongs to it."""
         n = np.ceil(np.asarray(t, float) / self.period - 1e-9).astype(np.int64)
-        return np.clip(n, 1, self.cycles)
+        return np.asarray(np.clip(n, 1, self.cycles))
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class PotentialTable(Protocol):
 
     def breakpoints(self) -> NDArray[np.float64]:
         """Return the distinct times of the table [s]."""
-        return np.unique(np.asarray(self.times))
+        return np.asarray(np.unique(self.times))
 
     @property
     def start_potential(self) -> float:
@@ -247,9 +247,7 @@ def PotentialSteps(
         raise ProtocolError(f"durations = {list(durations)} s must be positive")
     edges = np.concatenate([[0.0], np.cumsum(durations)])
     times = np.repeat(edges, 2)[1:-1]
-    return PotentialTable(
-        tuple(times.tolist()), tuple(np.repeat(levels, 2).tolist()), start
-    )
+    return PotentialTable(tuple(times.tolist()), tuple(np.repeat(levels, 2).tolist()), start)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,376 @@
+"""The nonlinear solve on MPI ranks: vectors, matrix and SNES of one cell.
+
+The only module that imports petsc4py. Nodes are numbered along the longer direction and
+each rank owns a contiguous range, so the parts are strips with one line of ghosts.
+
+Linear solver ``direct``: an LU factorisation (MUMPS) that is kept as long as it is a good
+preconditioner, with a few GMRES iterations on the current Jacobian; it is renewed when
+GMRES needs more than ``RENEW_ABOVE`` iterations. ``iterative``: overlapping additive
+Schwarz with incomplete factors, for domains whose LU does not fit into memory.
+Everything can be changed through PETSc's options with the prefix ``mpnp_``.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nanoslit.errors import ConvergenceError, MissingExtraError
+from nanoslit.mpnp.residual import LocalEquations, Subdomain
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from nanoslit.case import Case
+    from nanoslit.mpnp.grid import Grid
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["PetscCell", "SolverCost", "StepFailed", "petsc"]
+
+RENEW_ABOVE = 6
+"""GMRES iterations of one linear solve above which the factorisation is renewed."""
+
+
+def petsc() -> Any:
+    """Return the petsc4py module ``PETSc``, initialised without its signal handlers.
+
+    Raises
+    ------
+    MissingExtraError
+        If petsc4py is not installed.
+    """
+    try:
+        import petsc4py
+    except ImportError as error:
+        raise MissingExtraError(
+            "the field solver needs petsc4py and mpi4py: run jobs/bootstrap.sh, or "
+            "install nanoslit[mpi] into an environment with PETSc"
+        ) from error
+    petsc4py.init(["nanoslit", "-no_signal_handler"])  # signals are ours: checkpoints
+    from petsc4py import PETSc
+
+    return PETSc
+
+
+class StepFailed(Exception):
+    """Newton's method did not converge for this step; the stepper decides what to do."""
+
+
+@dataclass
+class SolverCost:
+    """What the solves of one run cost on this rank (counts; wall times in s)."""
+
+    newton_iterations: int = 0
+    linear_iterations: int = 0
+    factorisations: int = 0
+    residuals: int = 0
+    jacobians: int = 0
+    failed_solves: int = 0
+    residual_time: float = 0.0
+    assembly_time: float = 0.0
+    factor_time: float = 0.0
+    solve_time: float = 0.0
+
+
+@dataclass
+class _Step:
+    """What the residual of the present solve needs besides the state."""
+
+    voltage: float = 0.0
+    shift: float = 0.0
+    history: Any = 0.0
+    source: Any = None
+    atol: float = 1e-10
+    norms: list[float] = field(default_factory=list)
+
+
+class PetscCell:
+    """Distributed state and nonlinear solver of one case; use as a context manager.
+
+    Parameters
+    ----------
+    case : Case
+    grid : Grid
+    comm : mpi4py or petsc4py communicator, optional
+        One process alone by default.
+    """
+
+    def __init__(self, case: Case, grid: Grid, comm: Any = None) -> None:
+        PETSc = self.PETSc = petsc()
+        self.comm = PETSc.Comm(PETSc.COMM_SELF if comm is None else comm)
+        rank, size = self.comm.rank, self.comm.size
+        n = grid.n_nodes
+        self.rank, self.size = rank, size
+        self.sub = Subdomain(grid, n * rank // size, n * (rank + 1) // size)
+        self.equations = LocalEquations(case, grid, self.sub)
+        self.cost = SolverCost()
+        self.step = _Step()
+        self._mpi = self.comm.tompi4py()
+        b = self.equations.n_fields
+        own = (self.sub.n_owned * b, n * b)
+        self._ghosted = PETSc.Vec().createGhost(
+            self.sub.ghosts.astype(PETSc.IntType), own, bsize=b, comm=self.comm)
+        self._x = PETSc.Vec().createMPI(own, bsize=b, comm=self.comm)
+        self._f = self._x.duplicate()
+        self._matrix(own, b)
+        self._solver(case)
+
+    # -- set-up ---------------------------------------------------------------
+
+    def _matrix(self, own: tuple[int, int], b: int) -> None:
+        """Create the matrix and the map from blocks to its block-CSR values."""
+        sub, PETSc = self.sub, self.PETSc
+        n, edges = sub.n_owned, np.arange(sub.edges.size)
+        inner = sub.k < sub.n_local  # edges to the reservoir add to diagonals only
+        here_k, here_l = inner & (sub.k < n), inner & (sub.l < n)
+        to_global = sub.globals()
+        rows = np.concatenate([np.arange(n), sub.k[here_k], sub.l[here_l]])
+        columns = np.concatenate([
+            to_global[:n], to_global[sub.l[here_k]], to_global[sub.k[here_l]]])
+        self._block_order = np.lexsort((columns, rows))
+        self._edges_here = edges[here_k], edges[here_l]
+        counts = np.bincount(rows, minlength=n)
+        self._indptr = np.concatenate([[0], np.cumsum(counts)]).astype(PETSc.IntType)
+        self._indices = columns[self._block_order].astype(PETSc.IntType)
+        self._A = PETSc.Mat().createBAIJ(
+            (own, own), b, csr=(self._indptr, self._indices), comm=self.comm)
+        self._A.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATION_ERR, True)
+
+    def _solver(self, case: Case) -> None:
+        PETSc = self.PETSc
+        snes = self.snes = PETSc.SNES().create(self.comm)
+        snes.setOptionsPrefix("mpnp_")
+        snes.setType("newtonls")
+        snes.getLineSearch().setType("bt") if hasattr(snes, "getLineSearch") else None
+        snes.setFunction(self._residual, self._f)
+        snes.setJacobian(self._jacobian, self._A)
+        snes.setTolerances(rtol=0.0, stol=0.0, max_it=25)
+        snes.setConvergenceTest(self._converged)
+        ksp = snes.getKSP()
+        self.direct = case.numerics.linear_solver == "direct"
+        ksp.setType("gmres" if self.direct else "fgmres")
+        ksp.setPCSide(PETSc.PC.Side.RIGHT)
+        ksp.setTolerances(rtol=1e-5, max_it=60 if self.direct else 400)
+        ksp.setGMRESRestart(60 if self.direct else 100)
+        pc = ksp.getPC()
+        if self.direct:
+            pc.setType("lu")
+            pc.setFactorSolverType("mumps")
+        options = PETSc.Options()
+        for key, value in (_DIRECT if self.direct else _ITERATIVE).items():
+            if not options.hasName(key):
+                options[key] = value
+        snes.setFromOptions()
+        self.ksp, self.pc = ksp, pc
+        self._renew = True
+        self._factored_shift = 0.0
+
+    def __enter__(self) -> PetscCell:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.destroy()
+
+    def destroy(self) -> None:
+        """Free the PETSc objects (collective; garbage collection is not)."""
+        for thing in (self.snes, self._A, self._x, self._f, self._ghosted):
+            thing.destroy()
+
+    # -- callbacks --------------------------------------------------------------
+
+    def _with_ghosts(self, x: Any) -> Floats:
+        """Return the local state (n_local + 1, fields): zeros last, the reservoir."""
+        n, b = self.sub.n_local, self.equations.n_fields
+        out = np.zeros((n + 1, b))
+        if self.size == 1:
+            out[:n] = x.array_r.reshape(n, b)
+            return out
+        x.copy(self._ghosted)
+        self._ghosted.ghostUpdate()
+        with self._ghosted.localForm() as local:
+            out[:n] = local.array_r.reshape(n, b)
+        return out
+
+    def _residual(self, snes: Any, x: Any, f: Any) -> None:
+        start = time.process_time()
+        s = self.step
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            r = self.equations.residual(
+                self._with_ghosts(x), s.voltage, s.shift, s.history, s.source)
+        if s.shift:  # Poisson rows in units of current, like the others
+            r[:, 0] *= s.shift
+        f.array = r.ravel()
+        self.cost.residuals += 1
+        self.cost.residual_time += time.process_time() - start
+
+    def _jacobian(self, snes: Any, x: Any, A: Any, P: Any) -> None:
+        start = time.process_time()
+        shift = self.step.shift
+        diagonal, to_l, to_k = self.equations.jacobian(self._with_ghosts(x), shift)
+        at_k, at_l = self._edges_here
+        blocks = np.concatenate([diagonal, to_l[at_k], to_k[at_l]])[self._block_order]
+        if shift:
+            blocks[:, 0, :] *= shift
+        A.setValuesBlockedCSR(self._indptr, self._indices, blocks.ravel())
+        A.assemble()
+        # a factorisation of another time step is kept while it preconditions well
+        ratio = shift / self._factored_shift if self._factored_shift else np.inf
+        renew = self._renew or not 0.25 < ratio < 4.0
+        self.pc.setReusePreconditioner(not renew)
+        if renew:
+            self.cost.factorisations += 1
+            self._renew, self._factored_shift = False, shift
+            now = time.process_time()
+            self.ksp.setOperators(A, A)
+            self.pc.setUp()
+            self.cost.factor_time += time.process_time() - now
+            start += time.process_time() - now
+        self.cost.jacobians += 1
+        self.cost.assembly_time += time.process_time() - start
+
+    def _converged(self, snes: Any, iteration: int, norms: tuple[float, ...]) -> Any:
+        """Stop at the absolute tolerance; ask for a new factorisation when it is stale."""
+        reason = self.PETSc.SNES.ConvergedReason
+        fnorm = norms[2]
+        s = self.step
+        s.norms.append(fnorm)
+        if not np.isfinite(fnorm):
+            return reason.DIVERGED_FNORM_NAN
+        if fnorm <= s.atol:
+            return reason.CONVERGED_FNORM_ABS
+        if iteration and self.ksp.getIterationNumber() > RENEW_ABOVE:
+            self._renew = self.direct
+        return reason.ITERATING
+
+    # -- solving ------------------------------------------------------------------
+
+    def solve(self, guess: Floats, *, voltage: float, shift: float = 0.0,
+              history: Floats | float = 0.0, source: Floats | None = None,
+              atol: float = 1e-10) -> Floats:
+        """Solve one implicit step or, with shift = 0, a steady state.
+
+        Parameters
+        ----------
+        guess : ndarray, shape (n_owned, fields)
+        voltage, shift, history, source
+            See :meth:`LocalEquations.residual`.
+        atol : float
+            Bound of the 2-norm of the residual.
+
+        Returns
+        -------
+        ndarray, shape (n_owned, fields)
+
+        Raises
+        ------
+        StepFailed
+            If Newton's method does not converge (on all ranks alike).
+        """
+        self.step = _Step(voltage, shift, history, source, atol)
+        self._x.array = guess.ravel()
+        start, before = time.process_time(), self.cost
+        spent = (before.residual_time + before.assembly_time + before.factor_time)
+        self.snes.solve(None, self._x)
+        c = self.cost
+        c.solve_time += time.process_time() - start - (
+            c.residual_time + c.assembly_time + c.factor_time - spent)
+        c.newton_iterations += self.snes.getIterationNumber()
+        c.linear_iterations += self.snes.getLinearSolveIterations()
+        if self.snes.getConvergedReason() < 0 and not self._at_rounding():
+            c.failed_solves += 1
+            self._renew = True
+            raise StepFailed(self.reason)
+        return np.array(self._x.array_r).reshape(self.sub.n_owned, -1)
+
+    def _at_rounding(self) -> bool:
+        """Whether the line search gave up only because rounding stops progress."""
+        norms = self.step.norms
+        return bool(norms and len(norms) > 1 and norms[-1] <= 20 * self.step.atol)
+
+    @property
+    def reason(self) -> str:
+        """The solver's own words for how the last solve ended."""
+        names = {v: k for k, v in vars(self.PETSc.SNES.ConvergedReason).items()
+                 if isinstance(v, int)}
+        code = self.snes.getConvergedReason()
+        return (f"{names.get(code, code)} after {self.snes.getIterationNumber()} Newton "
+                f"iterations, residual {self.step.norms[-1] if self.step.norms else 0:.3g}")
+
+    # -- ranks ----------------------------------------------------------------------
+
+    def sum(self, values: Floats) -> Floats:
+        """Return the sum over ranks of an array."""
+        if self.size == 1:
+            return values
+        total = np.empty_like(values)
+        self._mpi.Allreduce(np.ascontiguousarray(values), total)
+        return total
+
+    def max(self, value: float) -> float:
+        """Return the maximum over ranks."""
+        if self.size == 1:
+            return value
+        from mpi4py import MPI
+
+        return float(self._mpi.allreduce(value, MPI.MAX))
+
+    def with_ghosts(self, u: Floats) -> Floats:
+        """Return the local state (n_local + 1, fields) from that of owned nodes."""
+        self._x.array = u.ravel()
+        return self._with_ghosts(self._x)
+
+    def gather(self, values: Floats) -> Floats | None:
+        """Return the values of all nodes in natural order on rank 0, else None."""
+        if self.size == 1:
+            return values
+        parts = self._mpi.gather(values)
+        return None if parts is None else np.concatenate(parts)
+
+    def scatter(self, values: Floats | None) -> Floats:
+        """Return this rank's part of values that rank 0 holds in natural order."""
+        if self.size == 1:
+            assert values is not None
+            return values
+        everything = self._mpi.bcast(values)
+        return np.array(everything[self.sub.start:self.sub.stop])
+
+    def fail_together(self, error: Exception | None) -> None:
+        """Raise the first error of any rank on every rank (collective)."""
+        if self.size == 1:
+            if error is not None:
+                raise error
+            return
+        errors = [e for e in self._mpi.allgather(error) if e is not None]
+        if errors:
+            raise errors[0]
+
+
+_DIRECT = {
+    # SNES never rebuilds the preconditioner by itself: _jacobian decides when
+    "mpnp_snes_lag_preconditioner": "-2",
+}
+_ITERATIVE = {
+    "mpnp_snes_lag_preconditioner": "-2",
+    "mpnp_pc_type": "asm",
+    "mpnp_pc_asm_overlap": "4",
+    "mpnp_sub_pc_type": "ilu",
+    "mpnp_sub_pc_factor_levels": "3",
+}
+
+
+def unreachable(case: Case, time_: float, voltage: float, step: float,
+                reason: str) -> ConvergenceError:
+    """Return the error of a run that cannot go on."""
+    return ConvergenceError(
+        f"case {case.name!r}: no convergence at t = {time_:.6g} s, potential "
+        f"{voltage:.4g} V, although the time step was cut to {step:.3g} s ({reason}); "
+        "lower numerics.tolerance, use a finer mesh, add a Stern layer, or lower the "
+        "potential"
+    )

@@ -1,0 +1,357 @@
+"""One run: equilibrium at the start, adaptive steps through the protocol, traces.
+
+The stepper restarts at every kink or jump of the applied potential and lands on them.
+A step that Newton's method cannot solve is cut; if that does not help, the potential is
+approached by continuation at fixed step; then the run fails with a message.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nanoslit.mpnp.equilibrium import diffuse_potential, wall_charge
+from nanoslit.mpnp.grid import Grid, build_grid
+from nanoslit.mpnp.petsc import PetscCell, SolverCost, StepFailed, unreachable
+from nanoslit.mpnp.stepper import MAX_ORDER, History, Proposal, propose
+from nanoslit.mpnp.traces import Observer, TraceRecorder, Traces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from nanoslit.case import Case
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["TOLERANCES", "Simulation", "StepperCost", "simulate"]
+
+TOLERANCES = {"coarse": 5e-3, "standard": 1e-3, "fine": 1e-4}
+"""Relative local error per step that belongs to each mesh preset."""
+
+_MAX_CUTS = 12
+
+
+@dataclass
+class StepperCost:
+    """Counts of the time integration."""
+
+    accepted: int = 0
+    rejected_error: int = 0
+    rejected_newton: int = 0
+    wall_time: float = 0.0
+
+
+@dataclass
+class Simulation:
+    """A run that can be advanced step by step; use as a context manager.
+
+    Parameters
+    ----------
+    case : Case
+    comm : communicator, optional
+        One process alone by default.
+    """
+
+    case: Case
+    comm: Any = None
+    grid: Grid = field(init=False)
+    cost: StepperCost = field(default_factory=StepperCost)
+
+    def __post_init__(self) -> None:
+        case = self.case
+        self.grid = build_grid(case)
+        self.cell = PetscCell(case, self.grid, self.comm)
+        self.equations = self.cell.equations
+        self.observer = Observer(case, self.grid, self.equations)
+        self.recorder = TraceRecorder(case)
+        self.history = History()
+        self.scales = self.equations.scales
+        self.kinks = case.protocol.breakpoints() / self.scales.time
+        self.segment = 0
+        numerics = case.numerics
+        preset = numerics.mesh if isinstance(numerics.mesh, str) else "standard"
+        self.tolerance = numerics.tolerance or TOLERANCES[preset]
+        self.charge_scale = self._largest_charge()
+        self.current_scale = self.charge_scale / np.diff(self.kinks).max()
+        self._set_error_weights()
+        field_norm = np.array([(self.equations.permittance**2).sum()])
+        self._field_norm = float(np.sqrt(self.cell.sum(field_norm)[0]))
+
+    def __enter__(self) -> Simulation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.cell.destroy()
+
+    # -- scales and potentials -----------------------------------------------------
+
+    def _largest_charge(self) -> float:
+        """Return the charge of all walls of an electrode at the largest potential."""
+        case, e = self.case, self.case.electrolyte
+        v = max(case.largest_wall_potential, 1e-3 * e.thermal_voltage)
+        charge = max(abs(wall_charge(e, diffuse_potential(e, case.electrode, s * v)))
+                     for s in (1, -1))
+        walls = self.grid.wall_area.sum() / self.grid.n_electrodes
+        return float(charge * walls / self.scales.charge)
+
+    def _set_error_weights(self) -> None:
+        """Weigh local errors by volume, in the electrode and three Debye lengths off."""
+        g, sub = self.grid, self.cell.sub
+        front = self.case.geometry.reservoir - 3 * self.scales.length
+        near = np.abs(g.x[sub.start:sub.stop]) > front
+        weight = np.where(near, self.equations.volume, 0.0)
+        total = self.cell.sum(np.array([weight.sum()]))[0]
+        self._weight = weight / (total * self.equations.n_ions)
+
+    def voltage(self, t: float, side: str = "left") -> float:
+        """Return the applied potential [kT/e] at dimensionless time t."""
+        v = self.case.protocol(t * self.scales.time, side=side)
+        return float(v) / self.scales.potential
+
+    # -- states ----------------------------------------------------------------------
+
+    def equilibrium(self, voltage: float, guess: Floats | None = None) -> Floats:
+        """Return the steady state at an applied potential [kT/e] (half cell).
+
+        mu = 0 everywhere: a Poisson-Boltzmann problem, solved by continuation in the
+        potential where one Newton solve does not reach it.
+        """
+        n, b = self.cell.sub.n_owned, self.equations.n_fields
+        u = np.zeros((n, b)) if guess is None else guess
+        reached, step = 0.0, 1.0
+        while reached < 1.0:
+            target = min(1.0, reached + step)
+            try:
+                u = self.cell.solve(u, voltage=target * voltage, atol=1e-13 * self.charge_scale)
+                reached = target
+            except StepFailed as failure:
+                step *= 0.5
+                if step < 1e-3:
+                    raise unreachable(self.case, 0.0, voltage * self.scales.potential,
+                                      0.0, str(failure)) from None
+        return u
+
+    def start(self) -> None:
+        """Set the equilibrium at the protocol's start potential and record it."""
+        v = self.case.protocol.start_potential / self.scales.potential
+        n, b = self.cell.sub.n_owned, self.equations.n_fields
+        if v == 0:
+            u = np.zeros((n, b))
+        elif self.case.cell == "half":
+            u = self.equilibrium(v)
+        else:
+            u = self._closed_equilibrium(v)
+        self._accept(0.0, u, v, np.zeros(1), restart=True)
+
+    def _closed_equilibrium(self, voltage: float) -> Floats:
+        """Return the steady state of a closed cell: implicit steps to infinite time.
+
+        Each step conserves the ions exactly; mu becomes uniform.
+        """
+        u = np.zeros((self.cell.sub.n_owned, self.equations.n_fields))
+        length = np.ptp(self.grid.x_lines) / self.scales.length
+        dt, v, reached = 1e-2, 0.0, 1e-2 * length**2
+        while dt < 1e6 * reached:
+            target = voltage * min(1.0, (abs(v) + 2.0) / abs(voltage))
+            stored = self._stored(u)
+            try:
+                u = self.cell.solve(u, voltage=target, shift=1 / dt, history=-stored / dt,
+                                    atol=1e-13 * self.charge_scale / min(dt, 1e3))
+                v, dt = target, dt * 4
+            except StepFailed as failure:
+                dt *= 0.1
+                if dt < 1e-8:
+                    raise unreachable(self.case, 0.0, voltage * self.scales.potential,
+                                      0.0, str(failure)) from None
+        return u
+
+    def _stored(self, u: Floats) -> Floats:
+        """Return the amounts S c of the owned nodes (n_owned, n_ions)."""
+        eq = self.equations
+        return eq.stored(eq.compose(self.cell.with_ghosts(u)))
+
+    # -- stepping --------------------------------------------------------------------
+
+    @property
+    def time(self) -> float:
+        """Simulated time [s]."""
+        return self.history.times[0] * self.scales.time
+
+    @property
+    def finished(self) -> bool:
+        """Whether the protocol has ended."""
+        return bool(self.history.times) and self.segment >= len(self.kinks) - 1
+
+    def _first_step(self) -> float:
+        """Return the first step after a kink: what order 1 can take on the new slope."""
+        a, b = self.kinks[self.segment:self.segment + 2]
+        h = 1e-4 * (b - a)
+        before = (self.voltage(a) if a > 0 else
+                  self.case.protocol.start_potential / self.scales.potential)
+        jump = abs(self.voltage(a, "right") - before)
+        slope = abs(self.voltage(a + h) - self.voltage(a, "right")) / h
+        step = min(h * 10, self.tolerance**0.5 / max(slope, 1e-30))
+        return min(step, 1e-3) if jump > 1e-9 else step
+
+    def advance(self) -> None:
+        """Make one accepted step.
+
+        Raises
+        ------
+        ConvergenceError
+            If no step can be solved.
+        """
+        begin = time.perf_counter()
+        h = self.history
+        end = self.kinks[self.segment + 1]
+        for _ in range(_MAX_CUTS * 3):
+            t0 = h.times[0]
+            t = self._target(t0, end)
+            solved = self._try(t)
+            if solved is None:
+                self.cost.rejected_newton += 1
+                h.order, h.step = 1, 0.2 * (t - t0)
+                h.steps_at_order = 0
+                continue
+            u, stored, w, proposal = solved
+            if not proposal.accept:
+                self.cost.rejected_error += 1
+                h.order, h.step, h.steps_at_order = proposal.order, proposal.step, 0
+                continue
+            self._finish_step(t, u, stored, w, proposal, end)
+            self.cost.wall_time += time.perf_counter() - begin
+            return
+        raise unreachable(self.case, self.time, self.voltage(t) * self.scales.potential,
+                          h.step * self.scales.time, self.cell.reason)
+
+    def _target(self, t0: float, end: float) -> float:
+        """Return the time of the next step; land on the kink without a tiny last step."""
+        limit = self.case.numerics.max_step
+        step = self.history.step
+        if limit is not None:
+            step = min(step, limit / self.scales.time)
+        left = end - t0
+        if step >= left * (1 - 1e-10):
+            return end
+        return t0 + (0.5 * left if step > 0.6 * left else step)
+
+    def _try(self, t: float) -> tuple[Floats, Floats, Floats, Proposal] | None:
+        """Solve one step to time t; None if Newton's method fails."""
+        h = self.history
+        w = h.weights(t)
+        old = h.old_part(w, h.stored)
+        guess = h.predict(t, h.states)
+        voltage = self.voltage(t)
+        # rounding of the field terms, times the shift, bounds what can be reached
+        rounding = 4e-16 * w[0] * self._field_norm * max(abs(voltage), 1.0)
+        atol = max(2e-11 * self.current_scale, rounding)
+        try:
+            u = self.cell.solve(guess, voltage=voltage, shift=w[0], history=old, atol=atol)
+        except StepFailed:
+            return None
+        stored = self._stored(u)
+        errors = {}
+        for q in (h.order - 1, h.order, h.order + 1):
+            e = h.error(t, stored, q) if q <= MAX_ORDER else None
+            if e is not None:
+                errors[q] = self._norm(e, stored)
+        return u, stored, w, propose(h, t - h.times[0], errors)
+
+    def _norm(self, error: Floats, stored: Floats) -> float:
+        """Return the weighted root mean square of a local error (1 = tolerance)."""
+        bulk = self.equations.volume[:, None] * self.equations.c_bulk
+        scale = self.tolerance * (np.abs(stored) + bulk)
+        part = self._weight @ ((error / scale) ** 2).sum(axis=1)
+        return float(np.sqrt(self.cell.sum(np.array([part]))[0]))
+
+    def _finish_step(self, t: float, u: Floats, stored: Floats, w: Floats,
+                     proposal: Proposal, end: float) -> None:
+        h = self.history
+        same = proposal.order == h.order and proposal.step == t - h.times[0]
+        counted = h.steps_at_order + 1 if same else 0
+        self._accept(t, u, self.voltage(t), w, stored=stored)
+        h.order, h.step, h.steps_at_order = proposal.order, proposal.step, counted
+        self.cost.accepted += 1
+        if t == end:
+            self.segment += 1
+            if not self.finished:
+                h.restart(self._first_step())
+
+    def _accept(self, t: float, u: Floats, voltage: float, weights: Floats,
+                stored: Floats | None = None, restart: bool = False) -> None:
+        """Record an accepted state and put it into the history."""
+        h = self.history
+        local = self.cell.with_ghosts(u)
+        stored = self._stored(u) if stored is None else stored
+        partial = np.concatenate([
+            self.observer.charges(local, stored, voltage), self.observer.instant(local)])
+        total = self.cell.sum(partial)
+        n = self._n_charges(total)
+        charges, instant = total[:n], total[n:]
+        rates = np.zeros_like(charges) if restart else (
+            weights[0] * charges + h.old_part(weights, h.observed))
+        protocol, seconds = self.case.protocol, t * self.scales.time
+        row = {
+            "time": seconds, "cycle": int(protocol.cycle(seconds)),
+            "applied_potential": voltage * self.scales.potential,
+            **self.observer.record(charges, rates, instant),
+            "step_size": 0.0 if restart else (t - h.times[0]) * self.scales.time,
+            "order": 0 if restart else h.order,
+            "newton_iterations": self.cell.snes.getIterationNumber(),
+        }
+        self.recorder.add(row)
+        h.push(t, u, stored, charges)
+        if restart:
+            h.restart(self._first_step())
+
+    def _n_charges(self, total: Floats) -> int:
+        o = self.observer
+        return total.size - 3 * len(o.cuts) - 2 * len(self.grid.readings) - (
+            self.equations.n_ions)
+
+    def run(self, on_step: Callable[[Simulation], None] | None = None) -> Traces:
+        """Advance to the end of the protocol and return the traces."""
+        if not self.history.times:
+            self.start()
+        while not self.finished:
+            self.advance()
+            if on_step is not None:
+                on_step(self)
+        return self.traces()
+
+    def traces(self) -> Traces:
+        """Return what has been recorded so far."""
+        return self.recorder.traces()
+
+    @property
+    def solver_cost(self) -> SolverCost:
+        """Counts and times of the nonlinear solver."""
+        return self.cell.cost
+
+
+def simulate(case: Case, comm: Any = None,
+             on_step: Callable[[Simulation], None] | None = None) -> Traces:
+    """Run a case and return its traces (SI units).
+
+    Parameters
+    ----------
+    case : Case
+    comm : mpi4py or petsc4py communicator, optional
+        One process alone by default; every rank gets the traces.
+    on_step : callable, optional
+        Called with the simulation after every accepted step.
+
+    Raises
+    ------
+    ConvergenceError
+        If the solver cannot go on, on all ranks.
+    """
+    with Simulation(case, comm) as simulation:
+        return simulation.run(on_step)
