@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from nanoslit import __version__
+from nanoslit import __version__, atomic
 from nanoslit.discovery.island import Island, Laboratory
 from nanoslit.errors import ResultFileError
 
@@ -31,15 +30,6 @@ def fingerprint(laboratory: Laboratory) -> dict[str, Any]:
         "settings": hashlib.sha256(settings.encode()).hexdigest(),
         "data": laboratory.problem.data_hash,
     }
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 def serialise(island: Island, outbox: dict[int, str]) -> str:
@@ -105,7 +95,7 @@ def write_island(root: Path, epoch: int, island: Island, outbox: dict[int, str])
     """Write the file of one island."""
     folder = _folder(root, epoch)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / f"island-{island.number:04d}.txt", serialise(island, outbox))
+    atomic.write_text(folder / f"island-{island.number:04d}.txt", serialise(island, outbox))
 
 
 def write_manifest(root: Path, epoch: int, laboratory: Laboratory) -> None:
@@ -115,7 +105,7 @@ def write_manifest(root: Path, epoch: int, laboratory: Laboratory) -> None:
         "islands": laboratory.settings.islands,
         "version": __version__,
     }
-    _write(_folder(root, epoch) / "manifest.json", json.dumps(record, indent=1) + "\n")
+    atomic.write_text(_folder(root, epoch) / "manifest.json", json.dumps(record, indent=1) + "\n")
     for old in sorted(root.glob("epoch-*"))[:-2]:
         shutil.rmtree(old)
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nanoslit import atomic
 from nanoslit.discovery import formula
 from nanoslit.errors import LawError
 
@@ -526,11 +527,5 @@ class ResistanceLaw:
 
     def to_file(self, path: str | os.PathLike[str]) -> None:
         """Write ``LAW.json``: to a temporary name first, then renamed."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        atomic.write_text(path, text + "\n")
