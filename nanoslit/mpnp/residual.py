@@ -9,7 +9,8 @@ voltage, c_ref = sum_i z_i^2 c_i0 and the time lambda_D^2 / D_ref the equations 
 with the storage S c = volume c + sum over neighbours of compact (c_l - c_k), the compact
 correction of the grid. A neighbour whose concentration is more than STEEP times that of
 the node is left out (smoothly): across such a step the correction means nothing, and it
-could make the amount of a nearly absent ion negative. Zero ion flux at walls, and phi = mu = 0 at the reservoir. Without a Stern
+could make the amount of a nearly absent ion negative. The ion flux is zero at walls, and
+phi = mu = 0 at the reservoir. Without a Stern
 layer phi = V on walls, and the second line gives their charge (discrete Gauss law); with
 one, wall charge = C_S area (V - phi). The time derivative is whatever linear formula the
 stepper supplies for S c itself: ``shift * S c + history``, so ion content and charge are
@@ -99,8 +100,9 @@ class Scales:
         """Return the scales of a case."""
         e = case.electrolyte
         d = max(i.diffusivity for i in e.ions)
-        return cls(e.debye_length, e.thermal_voltage, 2 * e.ionic_strength,
-                   e.debye_length**2 / d)
+        return cls(
+            e.debye_length, e.thermal_voltage, 2 * e.ionic_strength, e.debye_length**2 / d
+        )
 
     @property
     def charge(self) -> float:
@@ -137,8 +139,9 @@ class Subdomain:
         self.n_local = self.n_owned + self.ghosts.size
         self.k, self.l = self.local(grid.k[self.edges]), self.local(grid.l[self.edges])
         # an edge is measured by the rank that owns k (l at the reservoir)
-        self.edge_owned = np.where(grid.k[self.edges] < 0, owned_l[self.edges],
-                                   owned_k[self.edges])
+        self.edge_owned = np.where(
+            grid.k[self.edges] < 0, owned_l[self.edges], owned_k[self.edges]
+        )
         self.position = np.full(grid.k.size, -1, dtype=np.int64)
         self.position[self.edges] = np.arange(self.edges.size)
 
@@ -186,19 +189,22 @@ class LocalEquations:
         e = sub.edges
         self.conductance = grid.area[e] / grid.distance[e]  # area / h for ions
         self.permittance = grid.face[e] / grid.distance[e]  # area / h for the field
-        self.volume = grid.volume[sub.start:sub.stop] / s.length**2
+        self.volume = grid.volume[sub.start : sub.stop] / s.length**2
         self._set_walls(case, grid)
         self._set_sums(grid)
 
     def _set_walls(self, case: Case, grid: Grid) -> None:
-        sub, s = self.sub, self.scales
+        sub = self.sub
         self.walls = np.flatnonzero(sub.owns(grid.wall_node))
         self.wall_node = grid.wall_node[self.walls] - sub.start
         sign = 0.5 if case.cell == "full" else 1.0
         self.wall_factor = np.where(grid.wall_electrode[self.walls] == 1, -sign, sign)
         stern = case.electrode.stern_capacitance
-        self.stern = None if stern is None else (
-            grid.wall_area[self.walls] * stern / case.electrolyte.eps)
+        self.stern = (
+            None
+            if stern is None
+            else (grid.wall_area[self.walls] * stern / case.electrolyte.eps)
+        )
 
     def _set_sums(self, grid: Grid) -> None:
         """Build the sums over the edges of a node and the storage, for owned nodes."""
@@ -207,9 +213,11 @@ class LocalEquations:
         here_k, here_l = sub.k < sub.n_owned, sub.l < sub.n_owned
         shape = (sub.n_owned, n)
         self.out_k = sparse.csr_matrix(
-            (np.ones(here_k.sum()), (sub.k[here_k], edge[here_k])), shape)
+            (np.ones(here_k.sum()), (sub.k[here_k], edge[here_k])), shape
+        )
         self.out_l = sparse.csr_matrix(
-            (np.ones(here_l.sum()), (sub.l[here_l], edge[here_l])), shape)
+            (np.ones(here_l.sum()), (sub.l[here_l], edge[here_l])), shape
+        )
         self.divergence = (self.out_k - self.out_l).tocsr()
         compact = grid.compact.tocsr() / self.scales.length**2
         self.compact_kl = self._entries(compact, sub.k, sub.l)
@@ -238,7 +246,7 @@ class LocalEquations:
         c_k, c_l = comp.c[:, k], comp.c[:, l]
         at_k = self.compact_kl * compact_difference(c_k, c_l)[0]
         at_l = self.compact_lk * compact_difference(c_l, c_k)[0]
-        own = self.volume[:, None] * comp.c[:, :self.sub.n_owned].T
+        own = self.volume[:, None] * comp.c[:, : self.sub.n_owned].T
         return np.asarray(own + self.out_k @ at_k.T + self.out_l @ at_l.T)
 
     def edge_diffusivity(self, comp: Composition) -> tuple[Floats, list[Floats] | None]:
@@ -264,8 +272,14 @@ class LocalEquations:
 
     # -- residual --------------------------------------------------------------
 
-    def residual(self, u: Floats, voltage: float, shift: float, history: Floats | float,
-                 source: Floats | None = None) -> Floats:
+    def residual(
+        self,
+        u: Floats,
+        voltage: float,
+        shift: float,
+        history: Floats | float,
+        source: Floats | None = None,
+    ) -> Floats:
         """Return the residual of the owned nodes.
 
         Parameters
@@ -317,16 +331,15 @@ class LocalEquations:
 
     def _eta(self, u: Floats, comp: Composition) -> Floats:
         k, l = self.sub.k, self.sub.l  # noqa: E741
-        return np.asarray(self.z[:, None] * (u[k, 0] - u[l, 0])
-                          + (comp.ln_gamma[k] - comp.ln_gamma[l]))
+        return np.asarray(
+            self.z[:, None] * (u[k, 0] - u[l, 0]) + (comp.ln_gamma[k] - comp.ln_gamma[l])
+        )
 
     def wall_charge(self, u: Floats, voltage: float) -> Floats:
         """Return the charge of each wall node of this rank (n_walls,)."""
         if self.stern is not None:
-            return np.asarray(
-                self.stern * (self.wall_factor * voltage - u[self.wall_node, 0]))
-        gauss = self.divergence @ self.field_flux(u) - (
-            self.stored(self.compose(u)) @ self.z)
+            return np.asarray(self.stern * (self.wall_factor * voltage - u[self.wall_node, 0]))
+        gauss = self.divergence @ self.field_flux(u) - (self.stored(self.compose(u)) @ self.z)
         return np.asarray(gauss[self.wall_node])
 
     # -- Jacobian ----------------------------------------------------------------
@@ -349,7 +362,7 @@ class LocalEquations:
         slope = self._concentration_slopes(comp)
         self._flux_slopes(u, comp, slope, by_k, by_l)
         flat = (sub.edges.size, b * b)
-        diagonal = (self.out_k @ by_k.reshape(flat) - self.out_l @ by_l.reshape(flat))
+        diagonal = self.out_k @ by_k.reshape(flat) - self.out_l @ by_l.reshape(flat)
         diagonal = diagonal.reshape(n, b, b)
         to_l, to_k = by_l, -by_k
         diagonal += self.volume[:, None, None] * self._storage_rows(slope[:, :, :n], shift)
@@ -361,8 +374,7 @@ class LocalEquations:
             _, own, other = compact_difference(comp.c[:, here], comp.c[:, there])
             by_here = self._storage_rows((weight * own)[:, None] * slope[:, :, here], shift)
             diagonal += (out @ by_here.reshape(flat)).reshape(n, b, b)
-            block += self._storage_rows((weight * other)[:, None] * slope[:, :, there],
-                                        shift)
+            block += self._storage_rows((weight * other)[:, None] * slope[:, :, there], shift)
         self._wall_rows(diagonal, to_l, to_k)
         return diagonal, to_l, to_k
 
@@ -399,14 +411,16 @@ class LocalEquations:
         out[i, i + 1] += comp.c
         return out
 
-    def _flux_slopes(self, u: Floats, comp: Composition, slope: Floats, by_k: Floats,
-                     by_l: Floats) -> None:
+    def _flux_slopes(
+        self, u: Floats, comp: Composition, slope: Floats, by_k: Floats, by_l: Floats
+    ) -> None:
         """Fill rows 1.. of the derivative of the edge fluxes by the two states."""
         sub = self.sub
         k, l = sub.k, sub.l  # noqa: E741
         d, gradients = self.edge_diffusivity(comp)
         f, f_eta, f_mu = excess_flux_slopes(
-            comp.c[:, k], self._eta(u, comp), u[k, 1:].T, u[l, 1:].T)
+            comp.c[:, k], self._eta(u, comp), u[k, 1:].T, u[l, 1:].T
+        )
         g = self.conductance * d
         excess = self._excess_slopes(comp)
         for i in range(self.n_ions):
@@ -429,8 +443,9 @@ class LocalEquations:
 
     # -- parts of the flux on chosen edges ----------------------------------------
 
-    def flux_parts(self, u: Floats, comp: Composition, edges: Ints
-                   ) -> tuple[Floats, Floats, Floats]:
+    def flux_parts(
+        self, u: Floats, comp: Composition, edges: Ints
+    ) -> tuple[Floats, Floats, Floats]:
         """Return diffusion, migration, steric (n_ions, n) on local edges, times area."""
         k, l = self.sub.k[edges], self.sub.l[edges]  # noqa: E741
         if self.variable:
@@ -438,12 +453,14 @@ class LocalEquations:
         else:
             d = self.diffusivity[:, None]
         side_k, side_l = _take(comp, k), _take(comp, l)
-        parts = split_flux(side_k, side_l, u[k, 0] - u[l, 0], self.z,
-                           u[k, 1:].T - u[l, 1:].T, self.floor)
+        parts = split_flux(
+            side_k, side_l, u[k, 0] - u[l, 0], self.z, u[k, 1:].T - u[l, 1:].T, self.floor
+        )
         g = self.conductance[edges] * d
         return g * parts[0], g * parts[1], g * parts[2]
 
 
 def _take(comp: Composition, nodes: Ints) -> Composition:
-    return Composition(comp.c[:, nodes], comp.ln_c[:, nodes], comp.ln_gamma[nodes],
-                       comp.packing[:, nodes])
+    return Composition(
+        comp.c[:, nodes], comp.ln_c[:, nodes], comp.ln_gamma[nodes], comp.packing[:, nodes]
+    )
