@@ -33,9 +33,7 @@ def test_coarse_peer_agrees_with_reference():
         for key in ("r_c", "gamma"):
             assert mine[key] == pytest.approx(true[key], rel=0.025)
     for key in ("electrode_charge", "slit_charge"):
-        assert found["vertices"][key][1] == pytest.approx(
-            exact["vertices"][key][1], rel=0.02
-        )
+        assert found["vertices"][key][1] == pytest.approx(exact["vertices"][key][1], rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["network-1.5nm", "network-3nm", "network-1nm"])
