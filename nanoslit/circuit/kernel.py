@@ -77,6 +77,7 @@ WISH, INVH, GO, Q3, Q4, DRIVE, SOURCE = (
 STATE_ROWS = 32
 STAGE = tuple(np.uint64(row * LANES) for row in range(6))
 
+
 # --- the law; i is the index of the resistor's first parameter in w -------------------
 @njit(cache=True, **_vector)
 def resistor(w, i, a, b):  # type: ignore[no-untyped-def]
@@ -130,9 +131,7 @@ def factorise(w, s, n):  # type: ignore[no-untyped-def]
     for k in range(1, n):
         for q in range(LANES):
             i = np.uint64(k) * R + np.uint64(q)
-            j, p, m = resistor_slopes(
-                w, i + R + PAR, w[i + U], w[i + R + U]
-            )
+            j, p, m = resistor_slopes(w, i + R + PAR, w[i + U], w[i + R + U])
             w[i + R + J] = j
             w[i + R + P] = p
             w[i + SUP] = m
@@ -154,9 +153,7 @@ def factorise(w, s, n):  # type: ignore[no-untyped-def]
                 above *= ig
             f = -below * w[i - R + INV]
             w[i + W] = f
-            w[i + INV] = 1.0 / (
-                w[i + CH] * IG + diagonal - f * w[i - R + UP]
-            )
+            w[i + INV] = 1.0 / (w[i + CH] * IG + diagonal - f * w[i - R + UP])
             w[i + UP] = above
 
 
@@ -186,9 +183,7 @@ def stage(w, s, n, order, row, a, c):  # type: ignore[no-untyped-def]
                     + a5 * w[i + K5]
                 )
                 w[i + X] = x
-                w[i + J] = resistor(
-                    w, i + PAR, w[i - R + X], x
-                )
+                w[i + J] = resistor(w, i + PAR, w[i - R + X], x)
         for q in range(LANES):
             i = np.uint64(k) * R + np.uint64(q)
             net = w[i + J] - w[i + R + J]
@@ -199,11 +194,7 @@ def stage(w, s, n, order, row, a, c):  # type: ignore[no-untyped-def]
                 + (c3 * w[i + K3] + c4 * w[i + K4])
                 + c5 * w[i + K5]
             )
-            w[i + Y] = (
-                net
-                + w[i + CH] * history
-                - w[i + W] * w[i - R + Y]
-            )
+            w[i + Y] = net + w[i + CH] * history - w[i + W] * w[i - R + Y]
         if k == 1:
             for q in range(LANES):
                 i = np.uint64(q)
@@ -211,9 +202,7 @@ def stage(w, s, n, order, row, a, c):  # type: ignore[no-untyped-def]
     for m in range(n):
         for q in range(LANES):
             i = np.uint64(n - m) * R + np.uint64(q)
-            w[i + row] = w[i + INV] * (
-                w[i + Y] - w[i + UP] * w[i + R + row]
-            )
+            w[i + row] = w[i + INV] * (w[i + Y] - w[i + UP] * w[i + R + row])
 
 
 @njit(cache=True, **_vector)
@@ -628,9 +617,7 @@ def specialise(replaced: dict[str, Any]) -> Any:
     scope = dict(globals()) | replaced
     for name in _PARTS:
         old = globals()[name]
-        options = {
-            k: v for k, v in old.targetoptions.items() if k not in ("cache", "nopython")
-        }
+        options = {k: v for k, v in old.targetoptions.items() if k not in ("cache", "nopython")}
         body = types.FunctionType(old.py_func.__code__, scope, name)
         scope[name] = njit(**options)(body)
     return scope["advance"]

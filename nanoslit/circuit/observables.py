@@ -48,16 +48,27 @@ FEATURES: dict[str, tuple[str, str]] = {
     "delivered_energy": ("J", "minus the integral of V I where it is negative"),
     "dissipated_energy": ("J", "integral of V I over the cycle minus the stored change"),
     "efficiency": ("", "delivered over supplied energy"),
-    "asymmetry": ("", "integral of |I(t) + I(t + T)| over that of |I| on the rising sweep, T = half a period"),
+    "asymmetry": (
+        "",
+        "integral of |I(t) + I(t + T)| over that of |I| on the rising sweep, T = half a period",
+    ),
     "corner": ("", "current at the upper vertex / (scan rate x total capacitance)"),
     "contrast": ("", "current at the upper vertex / current at mid-sweep"),
     "half_rise": ("V", "potential at which the rising sweep passes half of its current rise"),
-    "peak_potential": ("V", "potential of the largest current inside the rising sweep, else NaN"),
-    "peak_prominence": ("", "fall of the current from there to the vertex over that at the vertex, else 0"),
+    "peak_potential": (
+        "V",
+        "potential of the largest current inside the rising sweep, else NaN",
+    ),
+    "peak_prominence": (
+        "",
+        "fall of the current from there to the vertex over that at the vertex, else 0",
+    ),
     "peak_current": ("A", "largest |current|"),
 }
 
-PEAK_FLOOR = 3e-4  # of the corner current: smaller falls are within the error of the integration
+PEAK_FLOOR = (
+    3e-4  # of the corner current: smaller falls are within the error of the integration
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,10 @@ def stored_energy(response: CircuitResponse, nodes: Array) -> Array:
     x, weight = np.polynomial.legendre.leggauss(24)
     u = nodes[:, 1:]
     charge = response.job.law.charge(p, u)
-    below = sum(w * response.job.law.charge(p, 0.5 * (z + 1) * u) for z, w in zip(x, weight, strict=True))
+    below = sum(
+        w * response.job.law.charge(p, 0.5 * (z + 1) * u)
+        for z, w in zip(x, weight, strict=True)
+    )
     slits = c[:, 1:] * (u * charge - 0.5 * u * below)
     return np.asarray(0.5 * c[:, 0] * nodes[:, 0] ** 2 + slits.sum(axis=1))
 

@@ -23,9 +23,7 @@ DEPTH = 4  # earlier cycles that the acceleration remembers
 MAX_CYCLES = 200
 
 
-def periodic_start(
-    job: Job, *, backend: str = "auto", threads: int | None = None
-) -> Array:
+def periodic_start(job: Job, *, backend: str = "auto", threads: int | None = None) -> Array:
     """Return the state at the start of a cycle to which the cycle returns.
 
     Repeats the cycle of ``job`` with Anderson acceleration (D. G. Anderson, J. ACM 12,

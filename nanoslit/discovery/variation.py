@@ -132,9 +132,7 @@ def annotate(  # type: ignore[no-untyped-def]
             if op == ADD or op == MUL:
                 hashes[t] = _mix(hashes[a] + hashes[b] + np.uint64(op * 7919))
             else:
-                hashes[t] = _mix(
-                    _mix(hashes[a] + np.uint64(op)) + hashes[b] * np.uint64(3)
-                )
+                hashes[t] = _mix(_mix(hashes[a] + np.uint64(op)) + hashes[b] * np.uint64(3))
         else:
             a = stack[level - 1]
             level -= 1
@@ -174,8 +172,20 @@ def _random_constant(state, private):  # type: ignore[no-untyped-def]
 
 @compiled
 def grow(  # type: ignore[no-untyped-def]
-    state, dim, budget, ops, tables, variables, allowed, smallest, witness, private,
-    tokens, values, cdim, at,
+    state,
+    dim,
+    budget,
+    ops,
+    tables,
+    variables,
+    allowed,
+    smallest,
+    witness,
+    private,
+    tokens,
+    values,
+    cdim,
+    at,
 ):
     """Write a random expression of a dimension in postfix order from place ``at``.
 
@@ -264,9 +274,7 @@ def grow(  # type: ignore[no-untyped-def]
                     for j in range(K):
                         q = (begin + j) % K
                         if (
-                            unary_dimension(
-                                op, q, powers[0], powers[1], powers[2], powers[3]
-                            )
+                            unary_dimension(op, q, powers[0], powers[1], powers[2], powers[3])
                             == d
                         ):
                             found = q
@@ -332,8 +340,22 @@ def _splice(  # type: ignore[no-untyped-def]
 
 @compiled
 def create_rows(  # type: ignore[no-untyped-def]
-    seeds, sizes, ops, tables, variables, target, allowed, smallest, witness, private,
-    limits, T, N, C, Dm, H,
+    seeds,
+    sizes,
+    ops,
+    tables,
+    variables,
+    target,
+    allowed,
+    smallest,
+    witness,
+    private,
+    limits,
+    T,
+    N,
+    C,
+    Dm,
+    H,
 ):
     """Fill rows with random expressions; ``N[p] = 0`` where none was found."""
     state = np.zeros(1, dtype=np.uint64)
@@ -352,8 +374,20 @@ def create_rows(  # type: ignore[no-untyped-def]
                 continue
             values[:] = 0.0
             n = grow(
-                state, d, budget, ops, tables, variables, allowed, smallest, witness,
-                private, T[p], values, Dm[p], 0,
+                state,
+                d,
+                budget,
+                ops,
+                tables,
+                variables,
+                allowed,
+                smallest,
+                witness,
+                private,
+                T[p],
+                values,
+                Dm[p],
+                0,
             )
             if n > 0 and annotate(
                 T[p], n, Dm[p], tables, variables, target, limits, dims, start, hashes
@@ -367,8 +401,28 @@ def create_rows(  # type: ignore[no-untyped-def]
 
 @compiled
 def breed_rows(  # type: ignore[no-untyped-def]
-    seeds, first, second, rates, ops, tables, variables, target, allowed, smallest,
-    witness, private, limits, PT, PN, PC, PD, T, N, C, Dm, H,
+    seeds,
+    first,
+    second,
+    rates,
+    ops,
+    tables,
+    variables,
+    target,
+    allowed,
+    smallest,
+    witness,
+    private,
+    limits,
+    PT,
+    PN,
+    PC,
+    PD,
+    T,
+    N,
+    C,
+    Dm,
+    H,
 ):
     """Make one offspring per row from parents ``first[p]`` and ``second[p]``.
 
@@ -393,9 +447,7 @@ def breed_rows(  # type: ignore[no-untyped-def]
         for _try in range(6):
             A, nA = PT[first[p]], PN[first[p]]
             cA, dA = PC[first[p]], PD[first[p]]
-            annotate(
-                A, nA, dA, tables, variables, np.int64(-1), limits, dims, start, hashes
-            )
+            annotate(A, nA, dA, tables, variables, np.int64(-1), limits, dims, start, hashes)
             i = _below(state, nA)
             lo, hi = start[i], i + 1
             u = _uniform(state)
@@ -403,8 +455,16 @@ def breed_rows(  # type: ignore[no-untyped-def]
             if u < rates[0]:
                 B, nB = PT[second[p]], PN[second[p]]
                 annotate(
-                    B, nB, PD[second[p]], tables, variables, np.int64(-1), limits,
-                    dims2, start2, hashes,
+                    B,
+                    nB,
+                    PD[second[p]],
+                    tables,
+                    variables,
+                    np.int64(-1),
+                    limits,
+                    dims2,
+                    start2,
+                    hashes,
                 )
                 free = i == nA - 1 and target < 0
                 begin = _below(state, nB)
@@ -413,9 +473,19 @@ def breed_rows(  # type: ignore[no-untyped-def]
                     if free or dims2[q] == dims[i]:
                         m = q + 1 - start2[q]
                         n = _splice(
-                            A, cA, dA, nA, lo, hi, B[start2[q] : q + 1],
+                            A,
+                            cA,
+                            dA,
+                            nA,
+                            lo,
+                            hi,
+                            B[start2[q] : q + 1],
                             PC[second[p]][start2[q] : q + 1],
-                            PD[second[p]][start2[q] : q + 1], m, T[p], C[p], Dm[p],
+                            PD[second[p]][start2[q] : q + 1],
+                            m,
+                            T[p],
+                            C[p],
+                            Dm[p],
                         )
                         break
             elif u < rates[1]:
@@ -423,15 +493,25 @@ def breed_rows(  # type: ignore[no-untyped-def]
                 budget = smallest[d] + _below(state, 6)
                 mv[:] = 0.0
                 m = grow(
-                    state, d, budget, ops, tables, variables, allowed, smallest,
-                    witness, private, mt[:L], mv, md, 0,
+                    state,
+                    d,
+                    budget,
+                    ops,
+                    tables,
+                    variables,
+                    allowed,
+                    smallest,
+                    witness,
+                    private,
+                    mt[:L],
+                    mv,
+                    md,
+                    0,
                 )
                 if m > 0:
                     for j in range(m):
                         mc[j, :] = mv[j]
-                    n = _splice(
-                        A, cA, dA, nA, lo, hi, mt, mc, md, m, T[p], C[p], Dm[p]
-                    )
+                    n = _splice(A, cA, dA, nA, lo, hi, mt, mc, md, m, T[p], C[p], Dm[p])
             elif u < rates[2]:
                 n = nA
                 T[p, :n] = A[:n]
@@ -468,9 +548,7 @@ def breed_rows(  # type: ignore[no-untyped-def]
                     mt[m] = op
                     md[m] = 0
                     mc[m] = 0.0
-                    n = _splice(
-                        A, cA, dA, nA, lo, hi, mt, mc, md, m + 1, T[p], C[p], Dm[p]
-                    )
+                    n = _splice(A, cA, dA, nA, lo, hi, mt, mc, md, m + 1, T[p], C[p], Dm[p])
                 else:
                     d = dims[i] if op == ADD or op == SUB else 0
                     if i == nA - 1 and target < 0 and op != ADD and op != SUB:
@@ -478,8 +556,20 @@ def breed_rows(  # type: ignore[no-untyped-def]
                     budget = smallest[d] + _below(state, 4)
                     mv[:] = 0.0
                     k = grow(
-                        state, d, budget, ops, tables, variables, allowed, smallest,
-                        witness, private, mt[m : m + L], mv[m:], md[m:], 0,
+                        state,
+                        d,
+                        budget,
+                        ops,
+                        tables,
+                        variables,
+                        allowed,
+                        smallest,
+                        witness,
+                        private,
+                        mt[m : m + L],
+                        mv[m:],
+                        md[m:],
+                        0,
                     )
                     if k > 0:
                         for j in range(m, m + k):
@@ -497,7 +587,18 @@ def breed_rows(  # type: ignore[no-untyped-def]
                         md[m + k] = 0
                         mc[m + k] = 0.0
                         n = _splice(
-                            A, cA, dA, nA, lo, hi, mt, mc, md, m + k + 1, T[p], C[p],
+                            A,
+                            cA,
+                            dA,
+                            nA,
+                            lo,
+                            hi,
+                            mt,
+                            mc,
+                            md,
+                            m + k + 1,
+                            T[p],
+                            C[p],
                             Dm[p],
                         )
             elif u < rates[4]:
@@ -509,9 +610,19 @@ def breed_rows(  # type: ignore[no-untyped-def]
                         if dims[q] == dims[i]:
                             m = q + 1 - start[q]
                             n = _splice(
-                                A, cA, dA, nA, lo, hi, A[start[q] : q + 1],
-                                cA[start[q] : q + 1], dA[start[q] : q + 1], m, T[p],
-                                C[p], Dm[p],
+                                A,
+                                cA,
+                                dA,
+                                nA,
+                                lo,
+                                hi,
+                                A[start[q] : q + 1],
+                                cA[start[q] : q + 1],
+                                dA[start[q] : q + 1],
+                                m,
+                                T[p],
+                                C[p],
+                                Dm[p],
                             )
                             break
             else:

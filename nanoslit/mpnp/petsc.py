@@ -33,8 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PetscCell", "SolverCost", "StepFailedError", "petsc"]
 
-RENEW_ABOVE = 6
+RENEW_ABOVE = 8
 """GMRES iterations of one linear solve above which the factorisation is renewed."""
+
+NATIVE_LU_NODES = 20_000
+"""Largest mesh for which one process uses PETSc's own block LU instead of MUMPS: there
+its triangular solves are about ten times faster (analysis/bench_mpnp.py)."""
 
 
 def petsc() -> Any:
@@ -120,7 +124,7 @@ class PetscCell:
         self._x = PETSc.Vec().createMPI(own, bsize=b, comm=self.comm)
         self._f = self._x.duplicate()
         self._matrix(own, b)
-        self._solver(case)
+        self._solver(case, n)
 
     # -- set-up ---------------------------------------------------------------
 
@@ -145,7 +149,7 @@ class PetscCell:
         )
         self._A.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATION_ERR, True)
 
-    def _solver(self, case: Case) -> None:
+    def _solver(self, case: Case, n_nodes: int) -> None:
         PETSc = self.PETSc
         snes = self.snes = PETSc.SNES().create(self.comm)
         snes.setOptionsPrefix("mpnp_")
@@ -164,7 +168,11 @@ class PetscCell:
         pc = ksp.getPC()
         if self.direct:
             pc.setType("lu")
-            pc.setFactorSolverType("mumps")
+            if self.size > 1 or n_nodes > NATIVE_LU_NODES:
+                pc.setFactorSolverType("mumps")
+            else:
+                pc.setFactorSolverType("petsc")
+                pc.setFactorOrdering("nd")
         options = PETSc.Options()
         for key, value in (_DIRECT if self.direct else _ITERATIVE).items():
             if not options.hasName(key):
@@ -381,12 +389,14 @@ class PetscCell:
             raise errors[0]
 
 
-_DIRECT = {
+_COMMON = {
     # SNES never rebuilds the preconditioner by itself: _jacobian decides when
     "mpnp_snes_lag_preconditioner": "-2",
+    # the extrapolated start is so good that one Jacobian serves most solves
+    "mpnp_snes_lag_jacobian": "5",
 }
-_ITERATIVE = {
-    "mpnp_snes_lag_preconditioner": "-2",
+_DIRECT = _COMMON
+_ITERATIVE = _COMMON | {
     "mpnp_pc_type": "asm",
     "mpnp_pc_asm_overlap": "4",
     "mpnp_sub_pc_type": "ilu",

@@ -271,7 +271,7 @@ class Simulation:
         voltage = self.voltage(t)
         # rounding of the field terms, times the shift, bounds what can be reached
         rounding = 4e-16 * w[0] * self._field_norm * max(abs(voltage), 1.0)
-        atol = max(2e-11 * self.current_scale, rounding)
+        atol = max(1e-11 * self.current_scale, rounding)
         try:
             u = self.cell.solve(guess, voltage=voltage, shift=w[0], history=old, atol=atol)
         except StepFailedError:

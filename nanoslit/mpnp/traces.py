@@ -253,8 +253,8 @@ class Observer:
         """
         eq = self.eq
         comp = eq.compose(u)
-        flux = eq.ion_flux(u, comp)
-        parts = (flux[:, self._cut_edges], *eq.flux_parts(u, comp, self._cut_edges))
+        flux = eq.ion_flux(u)
+        parts = (flux[self._cut_edges].T, *eq.flux_parts(u, comp, self._cut_edges))
         currents = [self._cut @ (eq.z @ p) for p in parts]
         own = u[: self.sub.n_owned]
         charge_potential = (own[:, 1:] / eq.z).mean(axis=1)
@@ -263,7 +263,7 @@ class Observer:
                 *currents,
                 self._reading @ own[:, 0],
                 self._reading @ charge_potential,
-                -flux[:, self._reservoir_edges].sum(axis=1),
+                -flux[self._reservoir_edges].sum(axis=0),
             ]
         )
 
