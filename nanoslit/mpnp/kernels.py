@@ -11,7 +11,7 @@ Arrays: ``u`` (n, fields) with phi first; ``c`` and ``packing`` (n, ions); edges
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ except ImportError as error:  # the solver's extra brings it
     ) from error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -36,22 +38,28 @@ STEEP = 8.0
 
 _TINY = 1e-280  # concentrations may underflow
 
-_compiled: Any = njit(cache=True, error_model="numpy", fastmath=False)
+_F = TypeVar("_F", bound="Callable[..., Any]")
 
 
-@_compiled  # type: ignore[misc]
+def _compiled(function: _F) -> _F:
+    """Compile on first use; the machine code is kept beside the module."""
+    compiled: _F = njit(cache=True, error_model="numpy")(function)
+    return compiled
+
+
+@_compiled
 def _bernoulli(x: float) -> float:
     return 1.0 if x == 0.0 else x / math.expm1(x)
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def _bernoulli_slope(x: float, b: float) -> float:
     if abs(x) < 0.02:
         return -0.5 + x / 6.0 - x**3 / 180.0 + x**5 / 5040.0
     return 0.0 if b == 0.0 else b * (1.0 - x - b) / x
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def compact_difference(c: float, other: float) -> tuple[float, float, float]:
     """Return (other - c) / (1 + x^4), x = other / (STEEP c), and both derivatives."""
     a, b = c + _TINY, other + _TINY
@@ -63,7 +71,7 @@ def compact_difference(c: float, other: float) -> tuple[float, float, float]:
     return value, steepness * (b / a) - fade, fade - steepness
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def compose_nodes(
     u: Floats, z: Floats, c_bulk: Floats, v: Floats
 ) -> tuple[Floats, Floats, Floats]:
@@ -86,7 +94,7 @@ def compose_nodes(
     return c, ln_gamma, packing
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def stored_amounts(
     c: Floats,
     volume: Floats,
@@ -111,7 +119,7 @@ def stored_amounts(
     return out
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def ion_fluxes(
     u: Floats,
     c: Floats,
@@ -136,7 +144,7 @@ def ion_fluxes(
     return out
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def residual_sums(
     u: Floats,
     fluxes: Floats,
@@ -171,7 +179,7 @@ def residual_sums(
     return out
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def _add_storage(
     block: Floats, weight: float, c: Floats, packing: Floats, z: Floats, j: int, shift: float
 ) -> None:
@@ -189,7 +197,7 @@ def _add_storage(
         block[0, 1 + i] -= z[j] * w * slope
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def _add_diffusivity(
     row: Floats, factor: float, gradient: Floats, c: Floats, packing: Floats, z: Floats
 ) -> None:
@@ -204,7 +212,7 @@ def _add_diffusivity(
         row[1 + i] += factor * (gradient[i] * c[i] - total * packing[i])
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def jacobian_blocks(
     u: Floats,
     c: Floats,
