@@ -176,7 +176,7 @@ def _fields(case: Case, path: Path, snapshot: int | None) -> Any:
                                 rasterized=True)
         figure.colorbar(picture, ax=ax, label=title)
         ax.set_ylabel("y [nm]")
-        ax.set_aspect("auto")
+        ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
         ax.set_facecolor("0.6")
     _arrows(axes[0, 0], x, y, f)
     axes[-1, 0].set_xlabel("x [nm]; sheets grey, reservoir at x = 0")
