@@ -22,8 +22,9 @@ def ion_size(nu: float, concentration: float) -> float:
     return (nu / (2 * concentration * N_A)) ** (1 / 3)
 
 
-def debye_length(concentration: float, permittivity: float = 78.5,
-                 temperature: float = 298.15) -> float:
+def debye_length(
+    concentration: float, permittivity: float = 78.5, temperature: float = 298.15
+) -> float:
     """Debye length of a 1:1 salt [m]."""
     number = concentration * N_A
     return math.sqrt(permittivity * EPS_0 * K_B * temperature / (2 * number * E_CHARGE**2))
@@ -50,8 +51,9 @@ def behind_stern(total: float, nu: float, stern: float) -> float:
     if total == 0:
         return 0.0
     low, high = sorted((0.0, total))
-    return brentq(lambda p: p + surface_charge(p, nu) / stern - total, low, high,
-                  xtol=1e-15, rtol=1e-14)
+    return brentq(
+        lambda p: p + surface_charge(p, nu) / stern - total, low, high, xtol=1e-15, rtol=1e-14
+    )
 
 
 def total_capacitance(total: float, nu: float, stern: float) -> float:
@@ -65,6 +67,7 @@ def slowest_charging_time(epsilon: float) -> float:
     Root X of tanh u = u/X, u = sqrt(1 - 1/X)/epsilon, epsilon = Debye length over the
     half gap: the pole of the charge of a 1D cell with odd symmetry.
     """
+
     def pole(x: float) -> float:
         u = math.sqrt(1 - 1 / x) / epsilon
         return math.tanh(u) - u / x
@@ -77,8 +80,15 @@ def rc_charge(v: float, nu: float, times: np.ndarray) -> np.ndarray:
 
     Bulk resistance in series with the nonlinear double layer: dq/dt = v - psi(q).
     """
-    solution = solve_ivp(lambda t, psi: (v - psi) / capacitance(psi[0], nu), (0, times[-1]),
-                         [0.0], t_eval=times, rtol=1e-10, atol=1e-12, method="LSODA")
+    solution = solve_ivp(
+        lambda t, psi: (v - psi) / capacitance(psi[0], nu),
+        (0, times[-1]),
+        [0.0],
+        t_eval=times,
+        rtol=1e-10,
+        atol=1e-12,
+        method="LSODA",
+    )
     return np.array([surface_charge(p, nu) for p in solution.y[0]])
 
 

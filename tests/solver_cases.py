@@ -25,18 +25,37 @@ def hold(potential, duration=1e-9):
 
 def network(sheets=2, **changes):
     """Return a small stack."""
-    values = {"slit_size": 1.5 * nm, "sheet_length": 5 * nm, "opening": 1 * nm,
-              "sheets": sheets, "reservoir": 3 * nm} | changes
+    values = {
+        "slit_size": 1.5 * nm,
+        "sheet_length": 5 * nm,
+        "opening": 1 * nm,
+        "sheets": sheets,
+        "reservoir": 3 * nm,
+    } | changes
     return NanoslitNetwork(**values)
 
 
-def case(geometry=None, protocol=None, *, electrolyte=None, stern=None, cell="half",
-         mesh=COARSE, tolerance=2e-3, **numerics):
+def case(
+    geometry=None,
+    protocol=None,
+    *,
+    electrolyte=None,
+    stern=None,
+    cell="half",
+    mesh=COARSE,
+    tolerance=2e-3,
+    **numerics,
+):
     """Return a case: 1 M salt, small network, one fast cycle, very coarse mesh."""
     return Case(
-        "test", electrolyte or Electrolyte.symmetric(1000.0), geometry or network(),
-        protocol or CyclicVoltammetry(0.0, 0.2, 1e7, 1), electrode=Electrode(stern),
-        cell=cell, numerics=Numerics(mesh=mesh, tolerance=tolerance, **numerics))
+        "test",
+        electrolyte or Electrolyte.symmetric(1000.0),
+        geometry or network(),
+        protocol or CyclicVoltammetry(0.0, 0.2, 1e7, 1),
+        electrode=Electrode(stern),
+        cell=cell,
+        numerics=Numerics(mesh=mesh, tolerance=tolerance, **numerics),
+    )
 
 
 def planar(protocol, reservoir=10 * nm, **changes):
@@ -47,17 +66,22 @@ def planar(protocol, reservoir=10 * nm, **changes):
 def refined(preset, factor):
     """Return the spacing of a preset with every size divided by a factor."""
     m = PRESETS[preset]
-    return replace(m, wall=m.wall / factor, growth=m.growth / factor,
-                   largest=m.largest / factor)
+    return replace(
+        m, wall=m.wall / factor, growth=m.growth / factor, largest=m.largest / factor
+    )
 
 
 def three_ions(size=0.35 * nm):
     """Return a 2:1:1 mixture with unequal and composition-dependent diffusivities."""
     slow = ExpressionFactor("exp(-0.1*c_total)*(1 + 0.05*c1)", 3)
-    return Electrolyte((
-        Ion("Ca2+", 2, 0.8e-9, 300.0, slow), Ion("K+", 1, 2.0e-9, 400.0),
-        Ion("Cl-", -1, 2.1e-9, 1000.0, ExpressionFactor("1/(1 + 0.2*c_total)", 3)),
-    ), ion_size=size)
+    return Electrolyte(
+        (
+            Ion("Ca2+", 2, 0.8e-9, 300.0, slow),
+            Ion("K+", 1, 2.0e-9, 400.0),
+            Ion("Cl-", -1, 2.1e-9, 1000.0, ExpressionFactor("1/(1 + 0.2*c_total)", 3)),
+        ),
+        ion_size=size,
+    )
 
 
 def equilibrium_charge(simulation, potential):

@@ -29,11 +29,11 @@ SIDEWAYS = {("circuit", "discovery.law")}  # the one import between side branche
 # third-party package: the modules (or subpackages) that may import it
 HOMES = {
     "petsc4py": ["mpnp.petsc"],
-    "mpi4py": ["parallel"],
+    "mpi4py": ["parallel", "mpnp.petsc"],
     "dask": ["sweep"],
     "distributed": ["sweep"],
     "dask_jobqueue": ["sweep"],
-    "deap": ["discovery"],
+    "deap": ["discovery", "circuit.explorer"],
     "matplotlib": ["plotting"],
 }
 OUTSIDE = {"sweeps", "jobs", "analysis", "tests", "conftest"}

@@ -53,12 +53,14 @@ def test_order_of_convergence(nu, stern):
     # root mean square over potentials: single ones cross zero on their way
     coarse, fine = (
         np.sqrt((errors(nu, POTENTIALS, refined("standard", f), stern) ** 2).mean(axis=0))
-        for f in (1, 4))
+        for f in (1, 4)
+    )
     assert (np.log2(coarse / fine) / 2 >= ORDER).all(), (coarse, fine)
 
 
-@pytest.mark.parametrize(("volts", "charge"), [
-    (0.1, 20.98775), (0.3, 44.44121), (0.5, 59.36659), (1.0, 86.01066)])
+@pytest.mark.parametrize(
+    ("volts", "charge"), [(0.1, 20.98775), (0.3, 44.44121), (0.5, 59.36659), (1.0, 86.01066)]
+)
 def test_charge_of_hydrated_ions(volts, charge):
     """uC/cm^2 at 1 M, eps_r = 78.5, a = 0.66 nm; the closed form evaluated elsewhere."""
     salt = Electrolyte.symmetric(C0, ion_size=0.66 * nm)
@@ -69,10 +71,19 @@ def test_charge_of_hydrated_ions(volts, charge):
         assert equilibrium_charge(s, volts) * 100 == pytest.approx(charge, rel=1e-3)
 
 
-@pytest.mark.parametrize(("nu", "psi", "charge", "slope"), [
-    (0.05, 10, 15.8906819, 1.25643), (0.346, 10, 6.9038432, 0.41856),
-    (0.05, 1, None, 1.10521), (0.05, 5, None, 2.02920), (0.05, 20, None, 0.78299),
-    (0.346, 1, None, 0.99162), (0.346, 5, None, 0.64813), (0.346, 20, None, 0.28143)])
+@pytest.mark.parametrize(
+    ("nu", "psi", "charge", "slope"),
+    [
+        (0.05, 10, 15.8906819, 1.25643),
+        (0.346, 10, 6.9038432, 0.41856),
+        (0.05, 1, None, 1.10521),
+        (0.05, 5, None, 2.02920),
+        (0.05, 20, None, 0.78299),
+        (0.346, 1, None, 0.99162),
+        (0.346, 5, None, 0.64813),
+        (0.346, 20, None, 0.28143),
+    ],
+)
 def test_scaled_charge_and_capacitance(nu, psi, charge, slope):
     salt = electrolyte(nu)
     v = psi * salt.thermal_voltage
@@ -98,13 +109,14 @@ def test_slit_potential_of_small_signal():
     """Across a long uniform slit: cosh profile and tanh charge."""
     from nanoslit.mpnp.grid import _slit_bounds
     from solver_cases import case, network
+
     g = network(1, sheet_length=16 * nm, slit_size=1 * nm)
     v = 1e-5
     with Simulation(case(g, hold(v), mesh="standard")) as s:
         u = s.equilibrium(v / s.scales.potential)
         low, high = _slit_bounds(g, 0)
         row = np.argmin(np.abs(s.grid.y_lines - 0.3 * g.height))  # far from the opening
-        inside = ((s.grid.iy == row) & (s.grid.x >= low - 1e-15) & (s.grid.x <= high + 1e-15))
+        inside = (s.grid.iy == row) & (s.grid.x >= low - 1e-15) & (s.grid.x <= high + 1e-15)
         x = (s.grid.x[inside] - 0.5 * (low + high)) / s.scales.length
         expected = exact.slit_profile(v / s.scales.potential, g.slit_size / s.scales.length, x)
     assert u[inside, 0] == pytest.approx(expected, rel=2e-3)
