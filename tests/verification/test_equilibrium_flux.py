@@ -14,8 +14,9 @@ def edge_fluxes(simulation, u):
     local = simulation.cell.with_ghosts(u)
     comp = e.compose(local)
     c = np.maximum(comp.c[:, e.sub.k], comp.c[:, e.sub.l])
-    d, _ = e.edge_diffusivity(comp)
-    return e.ion_flux(local, comp), e.conductance * d * c
+    d = e.node_diffusivity(comp.c.T)[0].T
+    d = 0.5 * (d[:, e.sub.k] + d[:, e.sub.l])
+    return e.ion_flux(local).T, e.conductance * d * c
 
 
 SALTS = {"hydrated": Electrolyte.symmetric(1000.0, ion_size=0.66 * nm),
