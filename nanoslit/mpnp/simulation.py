@@ -79,6 +79,8 @@ class Simulation:
         self.tolerance = numerics.tolerance or TOLERANCES[preset]
         self.charge_scale = self._largest_charge()
         self.current_scale = self.charge_scale / np.diff(self.kinks).max()
+        # concentrations change in proportion to potentials below the thermal voltage
+        self._signal = min(1.0, max(case.largest_wall_potential / self.scales.potential, 1e-9))
         self._set_error_weights()
         field_norm = np.array([(self.equations.permittance**2).sum()])
         self._field_norm = float(np.sqrt(self.cell.sum(field_norm)[0]))
@@ -287,7 +289,7 @@ class Simulation:
     def _norm(self, error: Floats, stored: Floats) -> float:
         """Return the weighted root mean square of a local error (1 = tolerance)."""
         bulk = self.equations.volume[:, None] * self.equations.c_bulk
-        scale = self.tolerance * (np.abs(stored) + bulk)
+        scale = self.tolerance * self._signal * (np.abs(stored) + bulk)
         part = self._weight @ ((error / scale) ** 2).sum(axis=1)
         return float(np.sqrt(self.cell.sum(np.array([part]))[0]))
 
