@@ -390,6 +390,14 @@ class PetscCell:
         everything = self._mpi.bcast(values)
         return np.array(everything[self.sub.start : self.sub.stop])
 
+    def share(self, value: Any) -> Any:
+        """Return rank 0's value on every rank (collective)."""
+        return value if self.size == 1 else self._mpi.bcast(value)
+
+    def exchange(self, parts: list[Any]) -> list[Any]:
+        """Give parts[r] to rank r; return what every rank gave to this one (collective)."""
+        return parts if self.size == 1 else list(self._mpi.alltoall(parts))
+
     def fail_together(self, error: Exception | None) -> None:
         """Raise the first error of any rank on every rank (collective)."""
         if self.size == 1:
