@@ -433,6 +433,8 @@ def read_study(path: str | Path) -> Study:
     )  # fmt: skip
     if isinstance(circuit, dict):
         raw = raw | {"circuit": _circuit_keys(circuit, folder)}
+    if isinstance(raw.get("material"), list):
+        raw = raw | {"material": [str(folder / str(p)) for p in raw["material"]]}
     study: Study = schema.read(raw, at)
     check_study(study, at)
     return study

@@ -162,8 +162,8 @@ def _case_text(file: Any) -> str | None:
 class MaterialMap:
     """Circuit parameters as functions of the slit size, between solved cells.
 
-    Monotone cubic interpolation (PCHIP) of log R_c, gamma and log C_slit in the slit
-    size; no extrapolation.
+    Monotone cubic interpolation (PCHIP) of log R_c, gamma, log C_slit and log Q_max in
+    the slit size; no extrapolation.
     """
 
     def __init__(self, cells: list[CellParameters]) -> None:
@@ -179,12 +179,14 @@ class MaterialMap:
                 raise CircuitError(f"the result files of a map differ in {key}")
         from scipy.interpolate import PchipInterpolator
 
-        rows = np.array([(np.log(c.r_c), c.gamma, np.log(c.c_slit)) for c in cells])
+        rows = np.array(
+            [(np.log(c.r_c), c.gamma, np.log(c.c_slit), np.log(c.q_max)) for c in cells]
+        )
         self._curve = PchipInterpolator(d, rows, extrapolate=False)
         self.range = float(d[0]), float(d[-1])
 
     def at(self, slit_size: ArrayLike) -> dict[str, Array]:
-        """Return r_c [Ohm m], gamma and c_slit [F/m] at slit sizes [m].
+        """Return r_c [Ohm m], gamma, c_slit [F/m] and q_max [C/m] at slit sizes [m].
 
         Raises
         ------
@@ -199,7 +201,8 @@ class MaterialMap:
             )
         values = self._curve(d)
         return {
-            "r_c": np.exp(values[:, 0]), "gamma": values[:, 1], "c_slit": np.exp(values[:, 2])
+            "r_c": np.exp(values[:, 0]), "gamma": values[:, 1],
+            "c_slit": np.exp(values[:, 2]), "q_max": np.exp(values[:, 3]),
         }  # fmt: skip
 
 
