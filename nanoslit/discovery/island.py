@@ -78,6 +78,12 @@ class Laboratory:
             d.quotient,
             np.stack([d.square, d.root, d.cube, d.inverse]),
         )
+        self.library = (
+            d.monomials,
+            d.monomial_sizes,
+            d.monomial_range,
+            settings.monomials,
+        )
         self.ops = np.array([OPERATORS[o] for o in settings.operators], dtype=np.int64)
         self.limits = np.array(
             [
@@ -251,12 +257,12 @@ class Island:
         d = lab.dimensions
         rng = self.generator(purpose=1)
         seeds = rng.integers(0, 2**63, count, dtype=np.uint64)
-        sizes = lab.smallest + rng.integers(0, 11, count)
+        sizes = lab.smallest + rng.integers(0, 16, count)
         T, N, C, D, H = lab.rows(count)
         variation.create_rows(
             seeds, sizes, lab.ops, lab.tables, d.variables, np.int64(d.target),
-            d.constant_allowed, d.smallest, d.witness, lab.private, lab.limits, T, N, C,
-            D, H,
+            d.constant_allowed, d.smallest, d.witness, lab.library, lab.private,
+            lab.limits, T, N, C, D, H,
         )
         return self.toolbox.evaluate(T, N, C, D, H)  # type: ignore[no-any-return]
 
@@ -280,7 +286,7 @@ class Island:
         variation.breed_rows(
             seeds, parents[:count], parents[count:], rates, lab.ops, lab.tables,
             d.variables, np.int64(d.target), d.constant_allowed, d.smallest, d.witness,
-            lab.private, lab.limits, PT, PN, PC, PD, T, N, C, D, H,
+            lab.library, lab.private, lab.limits, PT, PN, PC, PD, T, N, C, D, H,
         )
         return self.toolbox.evaluate(T, N, C, D, H)  # type: ignore[no-any-return]
 
@@ -355,14 +361,17 @@ class Island:
             self.archive[individual.size] = individual
 
     def _select(self, offspring: list[Individual]) -> None:
-        """NSGA-II over parents and offspring, without equals in misfit and complexity."""
+        """NSGA-II over parents and offspring; of equals in misfit the simplest stays.
+
+        Equal misfit means, up to scale, equal values: the same law written longer.
+        """
         pool, seen = [], set()
-        for individual in [*self.population, *offspring]:
-            mark = (f"{individual.error:.9e}", individual.size)
-            if mark in seen:
-                continue
-            seen.add(mark)
-            pool.append(individual)
+        everybody = [*self.population, *offspring]
+        for individual in sorted(everybody, key=lambda i: i.size):
+            mark = f"{individual.error:.9e}"
+            if mark not in seen:
+                seen.add(mark)
+                pool.append(individual)
         size = self.laboratory.settings.population
         if len(pool) > 2:
             self.population = self.toolbox.select(pool, min(size, len(pool)))

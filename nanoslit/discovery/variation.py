@@ -82,6 +82,19 @@ def unary_dimension(op, d, square, root, cube, inverse):  # type: ignore[no-unty
 
 
 @compiled
+def _is_factor(tokens, start, hashes, node, wanted):  # type: ignore[no-untyped-def]
+    """Return whether a product (left-deep chain) has a factor of this hash."""
+    while tokens[node] == MUL:
+        right = node - 1
+        if hashes[right] == wanted:
+            return True
+        node = start[right] - 1
+        if hashes[node] == wanted:
+            return True
+    return False
+
+
+@compiled
 def annotate(  # type: ignore[no-untyped-def]
     tokens, n, cdim, tables, variables, target, limits, dims, start, hashes
 ):
@@ -123,7 +136,17 @@ def annotate(  # type: ignore[no-untyped-def]
                 d = 0 if dims[a] == 0 and dims[b] == 0 else -1
             if d < 0 or (numeric[a] and numeric[b]):
                 return False
-            if (op == SUB or op == DIV) and hashes[a] == hashes[b]:
+            if op != MUL and op != POW and hashes[a] == hashes[b]:
+                return False
+            if op == DIV and (
+                _is_factor(tokens, start, hashes, a, hashes[b])
+                or _is_factor(tokens, start, hashes, b, hashes[a])
+            ):
+                return False
+            if op == MUL and (
+                (tokens[a] == DIV and hashes[a - 1] == hashes[b])
+                or (tokens[b] == DIV and hashes[b - 1] == hashes[a])
+            ):
                 return False
             dims[t] = d
             start[t] = start[a]
@@ -174,8 +197,8 @@ def _random_constant(state, private):  # type: ignore[no-untyped-def]
 
 @compiled
 def grow(  # type: ignore[no-untyped-def]
-    state, dim, budget, ops, tables, variables, allowed, smallest, witness, private,
-    tokens, values, cdim, at,
+    state, dim, budget, ops, tables, variables, allowed, smallest, witness, library,
+    private, tokens, values, cdim, at,
 ):
     """Write a random expression of a dimension in postfix order from place ``at``.
 
@@ -199,6 +222,17 @@ def grow(  # type: ignore[no-untyped-def]
         d, s = sd[level], sb[level]
         if count >= room:
             return 0
+        first, last = library[2][d, 0], library[2][d, 1]
+        if last > first and s > 1 and _uniform(state) < library[3]:
+            pick = first + _below(state, last - first)
+            if _uniform(state) < 0.5:
+                pick = first + _below(state, pick - first + 1)
+            m = library[1][pick]
+            if count + m < room:
+                for j in range(m):
+                    buffer[count] = library[0][pick, m - 1 - j]
+                    count += 1
+                continue
         can_leaf = smallest[d] == 1
         if can_leaf and (s < 2 or _uniform(state) < 1.0 / s):
             nvar = 0
@@ -332,8 +366,8 @@ def _splice(  # type: ignore[no-untyped-def]
 
 @compiled
 def create_rows(  # type: ignore[no-untyped-def]
-    seeds, sizes, ops, tables, variables, target, allowed, smallest, witness, private,
-    limits, T, N, C, Dm, H,
+    seeds, sizes, ops, tables, variables, target, allowed, smallest, witness, library,
+    private, limits, T, N, C, Dm, H,
 ):
     """Fill rows with random expressions; ``N[p] = 0`` where none was found."""
     state = np.zeros(1, dtype=np.uint64)
@@ -353,7 +387,7 @@ def create_rows(  # type: ignore[no-untyped-def]
             values[:] = 0.0
             n = grow(
                 state, d, budget, ops, tables, variables, allowed, smallest, witness,
-                private, T[p], values, Dm[p], 0,
+                library, private, T[p], values, Dm[p], 0,
             )
             if n > 0 and annotate(
                 T[p], n, Dm[p], tables, variables, target, limits, dims, start, hashes
@@ -368,7 +402,7 @@ def create_rows(  # type: ignore[no-untyped-def]
 @compiled
 def breed_rows(  # type: ignore[no-untyped-def]
     seeds, first, second, rates, ops, tables, variables, target, allowed, smallest,
-    witness, private, limits, PT, PN, PC, PD, T, N, C, Dm, H,
+    witness, library, private, limits, PT, PN, PC, PD, T, N, C, Dm, H,
 ):
     """Make one offspring per row from parents ``first[p]`` and ``second[p]``.
 
@@ -420,11 +454,11 @@ def breed_rows(  # type: ignore[no-untyped-def]
                         break
             elif u < rates[1]:
                 d = dims[i]
-                budget = smallest[d] + _below(state, 6)
+                budget = smallest[d] + _below(state, 10)
                 mv[:] = 0.0
                 m = grow(
                     state, d, budget, ops, tables, variables, allowed, smallest,
-                    witness, private, mt[:L], mv, md, 0,
+                    witness, library, private, mt[:L], mv, md, 0,
                 )
                 if m > 0:
                     for j in range(m):
@@ -475,11 +509,11 @@ def breed_rows(  # type: ignore[no-untyped-def]
                     d = dims[i] if op == ADD or op == SUB else 0
                     if i == nA - 1 and target < 0 and op != ADD and op != SUB:
                         d = np.int64(variables[_below(state, variables.shape[0])])
-                    budget = smallest[d] + _below(state, 4)
+                    budget = smallest[d] + _below(state, 7)
                     mv[:] = 0.0
                     k = grow(
                         state, d, budget, ops, tables, variables, allowed, smallest,
-                        witness, private, mt[m : m + L], mv[m:], md[m:], 0,
+                        witness, library, private, mt[m : m + L], mv[m:], md[m:], 0,
                     )
                     if k > 0:
                         for j in range(m, m + k):
