@@ -83,6 +83,7 @@ class Laboratory:
             d.monomial_sizes,
             d.monomial_range,
             settings.monomials,
+            np.isin(np.arange(d.count), d.variables),
         )
         self.ops = np.array([OPERATORS[o] for o in settings.operators], dtype=np.int64)
         self.limits = np.array(

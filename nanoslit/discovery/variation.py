@@ -223,7 +223,9 @@ def grow(  # type: ignore[no-untyped-def]
         if count >= room:
             return 0
         first, last = library[2][d, 0], library[2][d, 1]
-        if last > first and s > 1 and _uniform(state) < library[3]:
+        if last > first and s > 1 and _uniform(state) < (
+            library[3] if library[4][d] else 0.5 + 0.5 * library[3]
+        ):
             pick = first + _below(state, last - first)
             if _uniform(state) < 0.5:
                 pick = first + _below(state, pick - first + 1)
@@ -266,7 +268,11 @@ def grow(  # type: ignore[no-untyped-def]
                         continue
                     da, db = 0, 0
                 else:
-                    if _uniform(state) < 0.6:
+                    u = _uniform(state)
+                    if u < 0.25:
+                        # a factor without dimension; in a quotient db is drawn first
+                        da = d if op == MUL else 0
+                    elif u < 0.7:
                         da = np.int64(variables[_below(state, variables.shape[0])])
                     else:
                         da = _below(state, K)
