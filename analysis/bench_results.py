@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nanoslit import Case, CyclicVoltammetry, Electrolyte, Ion, NanoslitNetwork
 from nanoslit.case import Numerics
+from nanoslit.casefile import case_from_toml, case_to_toml
 from nanoslit.mpnp.excess import add_excess
 from nanoslit.mpnp.simulation import Simulation
 from nanoslit.results.checkpoint import Checkpoints
@@ -44,6 +45,7 @@ def peak() -> float:
 def measure(case: Case, folder: Path, most_steps: int | None = None) -> None:
     """Run a case and print what its files cost."""
     path = folder / f"{case.name}.h5"
+    case = case_from_toml(case_to_toml(case))  # as from a file: loads the units, too
     with Simulation(case) as run:
         begin = time.perf_counter()
         snapshots = Snapshots(snapshot_times(case))

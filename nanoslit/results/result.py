@@ -78,12 +78,6 @@ class Result:
         """Return what ``nanoslit show --json`` prints; see ``results.summary``."""
         return self._summary
 
-    def plot(self, what: str = "cv", **options: Any) -> Any:
-        """Return a matplotlib figure; see :func:`nanoslit.plotting.simulation.plot`."""
-        from importlib import import_module
-
-        return import_module("nanoslit.plotting.simulation").plot(self.path, what, **options)
-
     def _lines(self) -> list[tuple[str, str]]:
         s = self.summary()
         rows = [("file", str(self.path)), ("case", s["name"]), ("cell", s["cell"]),
