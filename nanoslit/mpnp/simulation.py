@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TOLERANCES", "Simulation", "StepperCost", "simulate"]
 
-TOLERANCES = {"coarse": 5e-3, "standard": 1e-3, "fine": 1e-4}
+TOLERANCES = {"coarse": 5e-3, "standard": 1e-3, "fine": 2e-4}
 """Relative local error per step that belongs to each mesh preset."""
 
 _MAX_CUTS = 12
