@@ -14,6 +14,8 @@ and ends at ``u + sum_j a_6j k_j + k_6``; ``k_6`` is the estimate of the local e
 
 from __future__ import annotations
 
+# numba freezes these numbers into the cached kernel: touch kernel.py after a change here
+
 import numpy as np
 
 __all__ = [
@@ -98,5 +100,5 @@ KINK = 20.0  # factor of the error of a resistor's current if its law has a kink
 EVENT_TOLERANCE = 1e-9  # of the potential range: how closely a limit is met
 LAYER = 40.0  # shortest steps: the time after a kink that gets fewer stored points
 LAYER_WEIGHT = 0.25  # of the points that its curvature asks for
-EVEN_SHARE = 0.25  # of stored points spread evenly in time, the rest by curvature
+EVEN_SHARE = 0.12  # of stored points spread evenly in time, the rest by curvature
 UNDER_RESOLVED, TOO_MANY_STEPS = 1, 2  # status of a circuit that could not be solved

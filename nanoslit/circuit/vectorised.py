@@ -401,10 +401,10 @@ def _place(
     weight = np.where(valid, np.sqrt(bend + np.abs(forced)), 0.0)
     weight[data[0] + data[1] <= layer] *= rodas.LAYER_WEIGHT
     total = weight.sum(axis=0)
-    even = np.where(valid, data[1] / length, 0.0)
-    curved = weight / np.where(total > 0, total, 1.0)
-    share = rodas.EVEN_SHARE * even + (1 - rodas.EVEN_SHARE) * curved
-    share = np.where(total > 0, share, even)
+    bent = total > 0
+    even = np.where(bent, rodas.EVEN_SHARE / length, 1.0 / length)
+    curved = np.where(bent, (1.0 - rodas.EVEN_SHARE) / np.where(bent, total, 1.0), 0.0)
+    share = np.where(valid, even * data[1] + curved * weight, 0.0)
     done = np.cumsum(share, axis=0)
     target = np.arange(points + 1) / points
     offset = 2.0 * np.arange(len(length))

@@ -82,6 +82,19 @@ def unary_dimension(op, d, square, root, cube, inverse):  # type: ignore[no-unty
 
 
 @compiled
+def _is_factor(tokens, start, hashes, node, wanted):  # type: ignore[no-untyped-def]
+    """Return whether a product (left-deep chain) has a factor of this hash."""
+    while tokens[node] == MUL:
+        right = node - 1
+        if hashes[right] == wanted:
+            return True
+        node = start[right] - 1
+        if hashes[node] == wanted:
+            return True
+    return False
+
+
+@compiled
 def annotate(  # type: ignore[no-untyped-def]
     tokens, n, cdim, tables, variables, target, limits, dims, start, hashes
 ):
@@ -123,7 +136,17 @@ def annotate(  # type: ignore[no-untyped-def]
                 d = 0 if dims[a] == 0 and dims[b] == 0 else -1
             if d < 0 or (numeric[a] and numeric[b]):
                 return False
-            if (op == SUB or op == DIV) and hashes[a] == hashes[b]:
+            if op != MUL and op != POW and hashes[a] == hashes[b]:
+                return False
+            if op == DIV and (
+                _is_factor(tokens, start, hashes, a, hashes[b])
+                or _is_factor(tokens, start, hashes, b, hashes[a])
+            ):
+                return False
+            if op == MUL and (
+                (tokens[a] == DIV and hashes[a - 1] == hashes[b])
+                or (tokens[b] == DIV and hashes[b - 1] == hashes[a])
+            ):
                 return False
             dims[t] = d
             start[t] = start[a]
@@ -132,7 +155,9 @@ def annotate(  # type: ignore[no-untyped-def]
             if op == ADD or op == MUL:
                 hashes[t] = _mix(hashes[a] + hashes[b] + np.uint64(op * 7919))
             else:
-                hashes[t] = _mix(_mix(hashes[a] + np.uint64(op)) + hashes[b] * np.uint64(3))
+                hashes[t] = _mix(
+                    _mix(hashes[a] + np.uint64(op)) + hashes[b] * np.uint64(3)
+                )
         else:
             a = stack[level - 1]
             level -= 1
@@ -172,20 +197,8 @@ def _random_constant(state, private):  # type: ignore[no-untyped-def]
 
 @compiled
 def grow(  # type: ignore[no-untyped-def]
-    state,
-    dim,
-    budget,
-    ops,
-    tables,
-    variables,
-    allowed,
-    smallest,
-    witness,
-    private,
-    tokens,
-    values,
-    cdim,
-    at,
+    state, dim, budget, ops, tables, variables, allowed, smallest, witness, library,
+    private, tokens, values, cdim, at,
 ):
     """Write a random expression of a dimension in postfix order from place ``at``.
 
@@ -209,6 +222,19 @@ def grow(  # type: ignore[no-untyped-def]
         d, s = sd[level], sb[level]
         if count >= room:
             return 0
+        first, last = library[2][d, 0], library[2][d, 1]
+        if last > first and s > 1 and _uniform(state) < (
+            library[3] if library[4][d] else 0.5 + 0.5 * library[3]
+        ):
+            pick = first + _below(state, last - first)
+            if _uniform(state) < 0.5:
+                pick = first + _below(state, pick - first + 1)
+            m = library[1][pick]
+            if count + m < room:
+                for j in range(m):
+                    buffer[count] = library[0][pick, m - 1 - j]
+                    count += 1
+                continue
         can_leaf = smallest[d] == 1
         if can_leaf and (s < 2 or _uniform(state) < 1.0 / s):
             nvar = 0
@@ -242,7 +268,11 @@ def grow(  # type: ignore[no-untyped-def]
                         continue
                     da, db = 0, 0
                 else:
-                    if _uniform(state) < 0.6:
+                    u = _uniform(state)
+                    if u < 0.25:
+                        # a factor without dimension; in a quotient db is drawn first
+                        da = d if op == MUL else 0
+                    elif u < 0.7:
                         da = np.int64(variables[_below(state, variables.shape[0])])
                     else:
                         da = _below(state, K)
@@ -274,7 +304,9 @@ def grow(  # type: ignore[no-untyped-def]
                     for j in range(K):
                         q = (begin + j) % K
                         if (
-                            unary_dimension(op, q, powers[0], powers[1], powers[2], powers[3])
+                            unary_dimension(
+                                op, q, powers[0], powers[1], powers[2], powers[3]
+                            )
                             == d
                         ):
                             found = q
@@ -340,22 +372,8 @@ def _splice(  # type: ignore[no-untyped-def]
 
 @compiled
 def create_rows(  # type: ignore[no-untyped-def]
-    seeds,
-    sizes,
-    ops,
-    tables,
-    variables,
-    target,
-    allowed,
-    smallest,
-    witness,
-    private,
-    limits,
-    T,
-    N,
-    C,
-    Dm,
-    H,
+    seeds, sizes, ops, tables, variables, target, allowed, smallest, witness, library,
+    private, limits, T, N, C, Dm, H,
 ):
     """Fill rows with random expressions; ``N[p] = 0`` where none was found."""
     state = np.zeros(1, dtype=np.uint64)
@@ -374,20 +392,8 @@ def create_rows(  # type: ignore[no-untyped-def]
                 continue
             values[:] = 0.0
             n = grow(
-                state,
-                d,
-                budget,
-                ops,
-                tables,
-                variables,
-                allowed,
-                smallest,
-                witness,
-                private,
-                T[p],
-                values,
-                Dm[p],
-                0,
+                state, d, budget, ops, tables, variables, allowed, smallest, witness,
+                library, private, T[p], values, Dm[p], 0,
             )
             if n > 0 and annotate(
                 T[p], n, Dm[p], tables, variables, target, limits, dims, start, hashes
@@ -401,28 +407,8 @@ def create_rows(  # type: ignore[no-untyped-def]
 
 @compiled
 def breed_rows(  # type: ignore[no-untyped-def]
-    seeds,
-    first,
-    second,
-    rates,
-    ops,
-    tables,
-    variables,
-    target,
-    allowed,
-    smallest,
-    witness,
-    private,
-    limits,
-    PT,
-    PN,
-    PC,
-    PD,
-    T,
-    N,
-    C,
-    Dm,
-    H,
+    seeds, first, second, rates, ops, tables, variables, target, allowed, smallest,
+    witness, library, private, limits, PT, PN, PC, PD, T, N, C, Dm, H,
 ):
     """Make one offspring per row from parents ``first[p]`` and ``second[p]``.
 
@@ -447,7 +433,9 @@ def breed_rows(  # type: ignore[no-untyped-def]
         for _try in range(6):
             A, nA = PT[first[p]], PN[first[p]]
             cA, dA = PC[first[p]], PD[first[p]]
-            annotate(A, nA, dA, tables, variables, np.int64(-1), limits, dims, start, hashes)
+            annotate(
+                A, nA, dA, tables, variables, np.int64(-1), limits, dims, start, hashes
+            )
             i = _below(state, nA)
             lo, hi = start[i], i + 1
             u = _uniform(state)
@@ -455,16 +443,8 @@ def breed_rows(  # type: ignore[no-untyped-def]
             if u < rates[0]:
                 B, nB = PT[second[p]], PN[second[p]]
                 annotate(
-                    B,
-                    nB,
-                    PD[second[p]],
-                    tables,
-                    variables,
-                    np.int64(-1),
-                    limits,
-                    dims2,
-                    start2,
-                    hashes,
+                    B, nB, PD[second[p]], tables, variables, np.int64(-1), limits,
+                    dims2, start2, hashes,
                 )
                 free = i == nA - 1 and target < 0
                 begin = _below(state, nB)
@@ -473,45 +453,25 @@ def breed_rows(  # type: ignore[no-untyped-def]
                     if free or dims2[q] == dims[i]:
                         m = q + 1 - start2[q]
                         n = _splice(
-                            A,
-                            cA,
-                            dA,
-                            nA,
-                            lo,
-                            hi,
-                            B[start2[q] : q + 1],
+                            A, cA, dA, nA, lo, hi, B[start2[q] : q + 1],
                             PC[second[p]][start2[q] : q + 1],
-                            PD[second[p]][start2[q] : q + 1],
-                            m,
-                            T[p],
-                            C[p],
-                            Dm[p],
+                            PD[second[p]][start2[q] : q + 1], m, T[p], C[p], Dm[p],
                         )
                         break
             elif u < rates[1]:
                 d = dims[i]
-                budget = smallest[d] + _below(state, 6)
+                budget = smallest[d] + _below(state, 10)
                 mv[:] = 0.0
                 m = grow(
-                    state,
-                    d,
-                    budget,
-                    ops,
-                    tables,
-                    variables,
-                    allowed,
-                    smallest,
-                    witness,
-                    private,
-                    mt[:L],
-                    mv,
-                    md,
-                    0,
+                    state, d, budget, ops, tables, variables, allowed, smallest,
+                    witness, library, private, mt[:L], mv, md, 0,
                 )
                 if m > 0:
                     for j in range(m):
                         mc[j, :] = mv[j]
-                    n = _splice(A, cA, dA, nA, lo, hi, mt, mc, md, m, T[p], C[p], Dm[p])
+                    n = _splice(
+                        A, cA, dA, nA, lo, hi, mt, mc, md, m, T[p], C[p], Dm[p]
+                    )
             elif u < rates[2]:
                 n = nA
                 T[p, :n] = A[:n]
@@ -548,28 +508,18 @@ def breed_rows(  # type: ignore[no-untyped-def]
                     mt[m] = op
                     md[m] = 0
                     mc[m] = 0.0
-                    n = _splice(A, cA, dA, nA, lo, hi, mt, mc, md, m + 1, T[p], C[p], Dm[p])
+                    n = _splice(
+                        A, cA, dA, nA, lo, hi, mt, mc, md, m + 1, T[p], C[p], Dm[p]
+                    )
                 else:
                     d = dims[i] if op == ADD or op == SUB else 0
                     if i == nA - 1 and target < 0 and op != ADD and op != SUB:
                         d = np.int64(variables[_below(state, variables.shape[0])])
-                    budget = smallest[d] + _below(state, 4)
+                    budget = smallest[d] + _below(state, 7)
                     mv[:] = 0.0
                     k = grow(
-                        state,
-                        d,
-                        budget,
-                        ops,
-                        tables,
-                        variables,
-                        allowed,
-                        smallest,
-                        witness,
-                        private,
-                        mt[m : m + L],
-                        mv[m:],
-                        md[m:],
-                        0,
+                        state, d, budget, ops, tables, variables, allowed, smallest,
+                        witness, library, private, mt[m : m + L], mv[m:], md[m:], 0,
                     )
                     if k > 0:
                         for j in range(m, m + k):
@@ -587,18 +537,7 @@ def breed_rows(  # type: ignore[no-untyped-def]
                         md[m + k] = 0
                         mc[m + k] = 0.0
                         n = _splice(
-                            A,
-                            cA,
-                            dA,
-                            nA,
-                            lo,
-                            hi,
-                            mt,
-                            mc,
-                            md,
-                            m + k + 1,
-                            T[p],
-                            C[p],
+                            A, cA, dA, nA, lo, hi, mt, mc, md, m + k + 1, T[p], C[p],
                             Dm[p],
                         )
             elif u < rates[4]:
@@ -610,19 +549,9 @@ def breed_rows(  # type: ignore[no-untyped-def]
                         if dims[q] == dims[i]:
                             m = q + 1 - start[q]
                             n = _splice(
-                                A,
-                                cA,
-                                dA,
-                                nA,
-                                lo,
-                                hi,
-                                A[start[q] : q + 1],
-                                cA[start[q] : q + 1],
-                                dA[start[q] : q + 1],
-                                m,
-                                T[p],
-                                C[p],
-                                Dm[p],
+                                A, cA, dA, nA, lo, hi, A[start[q] : q + 1],
+                                cA[start[q] : q + 1], dA[start[q] : q + 1], m, T[p],
+                                C[p], Dm[p],
                             )
                             break
             else:

@@ -376,6 +376,56 @@ class Simulation:
         """Return what has been recorded so far."""
         return self.recorder.traces()
 
+    # -- checkpoints -----------------------------------------------------------------
+
+    def state(self) -> dict[str, Any] | None:
+        """Return all that the rest of the run depends on, on rank 0 (collective).
+
+        Node values are in natural order, so another number of ranks can go on with them.
+        The kept LU factorisation is left out: it only speeds up a converged solve.
+
+        Returns
+        -------
+        dict or None
+            Nested dictionary of arrays and numbers; None on other ranks.
+        """
+        h = self.history
+        states = self.cell.gather(np.stack(h.states, axis=1))
+        stored = self.cell.gather(np.stack(h.stored, axis=1))
+        if states is None or stored is None:
+            return None
+        return {
+            "history": {
+                "times": np.array(h.times), "observed": np.array(h.observed),
+                "states": states, "stored": stored, "order": h.order, "step": h.step,
+                "steps_at_order": h.steps_at_order},
+            "segment": self.segment,
+            "rows": self.recorder.columns(),
+            "cost": vars(self.cost).copy(),
+            "solver_cost": vars(self.cell.cost).copy(),
+        }
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Go on from a state that rank 0 holds (collective); replaces :meth:`start`."""
+        small = None if state is None else {
+            **state, "history": {k: v for k, v in state["history"].items()
+                                 if k not in ("states", "stored")}}
+        small = self.cell.share(small)
+        kept, h = small["history"], self.history
+        h.times = [float(t) for t in kept["times"]]
+        h.observed = list(kept["observed"])
+        for name in ("states", "stored"):
+            everything = None if state is None else state["history"][name]
+            part = self.cell.scatter(everything)
+            setattr(h, name, [part[:, i].copy() for i in range(part.shape[1])])
+        h.order, h.step = int(kept["order"]), float(kept["step"])
+        h.steps_at_order = int(kept["steps_at_order"])
+        self.segment = int(small["segment"])
+        self.recorder.set_columns(small["rows"])
+        for cost, values in ((self.cost, small["cost"]), (self.cell.cost, small["solver_cost"])):
+            for name, value in values.items():
+                setattr(cost, name, type(getattr(cost, name))(value))
+
     @property
     def solver_cost(self) -> SolverCost:
         """Counts and times of the nonlinear solver."""

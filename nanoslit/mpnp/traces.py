@@ -395,12 +395,20 @@ class TraceRecorder:
         """Append one accepted step."""
         self.rows.append(row)
 
+    def columns(self) -> dict[str, Any]:
+        """Return every recorded quantity over all rows, as the rows hold it."""
+        return {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+
+    def set_columns(self, columns: dict[str, Any]) -> None:
+        """Replace the rows by those of which ``columns`` were made."""
+        names, arrays = list(columns), list(columns.values())
+        self.rows = [dict(zip(names, row, strict=True)) for row in zip(*arrays, strict=True)]
+
     def traces(self) -> Traces:
         """Return all rows as arrays; a half cell loses the electrode axis."""
         n_electrodes = 2 if self.case.cell == "full" else 1
         values: dict[str, Any] = {}
-        for name in self.rows[0]:
-            data = np.array([row[name] for row in self.rows])
+        for name, data in self.columns().items():
             if "electrode" in SPECS[name].dims and n_electrodes == 1:
                 data = data[:, 0]
             values[name] = data
