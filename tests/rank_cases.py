@@ -7,16 +7,20 @@ import numpy as np
 from nanoslit.electrolyte import Electrolyte
 from nanoslit.errors import CaseError
 from nanoslit.protocol import CyclicVoltammetry, PotentialSteps
-from solver_cases import case, network, three_ions
+from solver_cases import case, network, planar, three_ions
 
 CV = CyclicVoltammetry(0.0, 0.2, 2e7, 1)
 
 CASES = {
+    "one slit": case(network(1), PotentialSteps((0.1,), (3e-9,))),
+    "full": case(network(1), CV, cell="full", electrolyte=three_ions(), stern=0.3),
     "half": case(network(3), CV),
-    "full": case(network(2), CV, cell="full", electrolyte=three_ions(), stern=0.3),
-    "one slit": case(network(1), PotentialSteps((0.1,), (1e-8,))),
     "iterative": case(network(2), CV, linear_solver="iterative"),
+    "standard mesh": case(network(2), CV, mesh="standard"),
+    "planar": planar(CV),
+    "aligned": case(network(2, arrangement="aligned"), CV, tolerance=1e-4),
 }
+SMALL = ("one slit", "full")
 
 
 @dataclass(frozen=True)

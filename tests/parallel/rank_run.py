@@ -1,7 +1,4 @@
-"""Run one of the cases of test_ranks on all ranks; rank 0 writes the traces.
-
-Usage: rank_run.py CASE OUTPUT
-"""
+"""Run cases of rank_cases on all ranks; rank 0 writes traces. Usage: FOLDER CASE..."""
 
 import sys
 from pathlib import Path
@@ -17,19 +14,29 @@ from nanoslit.errors import NanoslitError
 from nanoslit.mpnp.simulation import simulate
 
 
-def main(name, output):
+def main(folder, *names):
     comm = MPI.COMM_WORLD
-    case = CASES[name] if name in CASES else breaking_on_last_rank(comm)
-    try:
-        traces = simulate(case, comm)
-    except NanoslitError as error:
-        # each rank says so: none may hang in a collective call
-        print(f"rank {comm.rank}: {error}", flush=True)
-        return error.exit_code
-    if comm.rank == 0:
-        np.savez(output, **traces.values)
+    for name in names:
+        case = CASES[name] if name in CASES else breaking_on_last_rank(comm)
+        try:
+            traces = simulate(case, comm)
+        except NanoslitError as error:
+            # every rank says so: none may wait for the others in a collective call
+            print(f"rank {comm.rank}: {error}", flush=True)
+            comm.Barrier()
+            return error.exit_code
+        if comm.rank == 0:
+            np.savez(Path(folder) / f"{name}-{comm.size}.npz", **traces.values)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    try:
+        code = main(*sys.argv[1:])
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+        MPI.COMM_WORLD.Abort(1)
+    sys.exit(code)
