@@ -231,7 +231,8 @@ class PetscCell:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 r = self.equations.residual(local, s.voltage, s.shift, s.history, s.source)
         except Exception as error:  # of one rank: the others must not wait for it for ever
-            s.error = error
+            # without its traceback, whose frames would keep PETSc objects alive here alone
+            s.error = error.with_traceback(None)
             r = np.full((self.sub.n_owned, self.equations.n_fields), np.nan)
         if s.shift:  # Poisson rows in units of current, like the others
             r[:, 0] *= s.shift
