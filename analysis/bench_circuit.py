@@ -30,7 +30,7 @@ from nanoslit.circuit.explorer import explore
 from nanoslit.circuit.spice import netlist
 
 CV = CyclicVoltammetry(lower=0.0, upper=1.0, scan_rate=1.0, cycles=1)
-SETTINGS = {"points": 80, "tolerance": Tolerance(3e-5, 1e-4)}
+SETTINGS = {"points": 160, "tolerance": Tolerance(1e-4, 1e-4)}
 SIZES = {6: 40_000, 20: 12_000, 100: 2_400, 1000: 240}
 CHECKED = {6: 12, 20: 6, 100: 3, 1000: 1}
 
