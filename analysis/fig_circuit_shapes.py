@@ -46,7 +46,9 @@ def main() -> None:
         response = circuit.simulate(protocol(theta), cycle="periodic")
         report(f"R_c varies, gamma = 0.9, theta = {theta} at 5 Ohm", RESISTANCES, response)
         labels = [f"R_c = {r:g} Ohm" for r in RESISTANCES]
-        panels.append((f"gamma = 0.9, theta = {theta} at 5 Ohm (cf. Fig. 4e)", labels, response))
+        panels.append(
+            (f"gamma = 0.9, theta = {theta} at 5 Ohm (cf. Fig. 4e)", labels, response)
+        )
     saturating = NanoCircuit(
         N, R_C, 0.9, C_SLIT, 0.5 * R_C, 0.5 * C_SLIT, saturation=[0.9, 0.7, 0.4]
     )

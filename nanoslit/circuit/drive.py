@@ -105,9 +105,7 @@ class Drive:
         """Return the given signal at times t from the start of a piece, (circuits, ...)."""
         c = self.curves[:, piece]
         c = c.reshape(c.shape[0], *([1] * (t.ndim - 1)), 4)
-        return np.asarray(
-            c[..., 0] + t * (c[..., 1] + t * (c[..., 2] + t * c[..., 3]))
-        )
+        return np.asarray(c[..., 0] + t * (c[..., 1] + t * (c[..., 2] + t * c[..., 3])))
 
     def select(self, rows: slice | Array | NDArray[np.int64]) -> Drive:
         """Return the drive of some circuits."""

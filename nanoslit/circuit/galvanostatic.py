@@ -104,5 +104,3 @@ class Galvanostatic(Protocol):
             [1 + k // 2 for k in range(count)],
             self.start_potential,
         )
-
-

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["at_rest", "impedance"]
 
 
-def at_rest(
-    circuit: NanoCircuit, bias: float, window: float | None
-) -> tuple[Array, Array]:
+def at_rest(circuit: NanoCircuit, bias: float, window: float | None) -> tuple[Array, Array]:
     """Return conductances of the resistors and capacitances of the nodes at rest.
 
     Shapes (circuits, slits) [S, ...] and (circuits, slits + 1) [F, ...].

@@ -57,7 +57,8 @@ D1, D2, D3, D4 = (float(x) for x in rodas.D_TIME[:4])
 Q31, Q32, Q33, Q34, Q35 = (float(x) for x in rodas.DENSE_3)
 Q41, Q42, Q43, Q44, Q45 = (float(x) for x in rodas.DENSE_4)
 SAFETY, SHRINK, GROW = rodas.SAFETY, rodas.MIN_GROWTH, rodas.MAX_GROWTH
-EVENT_TOLERANCE, KINK = rodas.EVENT_TOLERANCE, rodas.KINK
+EVENT_TOLERANCE = rodas.EVENT_TOLERANCE
+KINK, KINK_SIZE = rodas.KINK, rodas.KINK_SIZE
 EVEN_SHARE, LAYER, LAYER_WEIGHT = rodas.EVEN_SHARE, rodas.LAYER, rodas.LAYER_WEIGHT
 UNDER_RESOLVED, TOO_MANY_STEPS = rodas.UNDER_RESOLVED, rodas.TOO_MANY_STEPS
 
@@ -76,6 +77,7 @@ WISH, INVH, GO, Q3, Q4, DRIVE, SOURCE = (
 )
 STATE_ROWS = 32
 STAGE = tuple(np.uint64(row * LANES) for row in range(6))
+
 
 # --- the law; i is the index of the resistor's first parameter in w -------------------
 @njit(cache=True, **_vector)
@@ -108,7 +110,7 @@ def kink(w, i, a, b, new_a, new_b):  # type: ignore[no-untyped-def]
     """Return the factor of the error of a step: larger if it straddles a kink."""
     wa, wb, cap = w[i + P2], w[i + P3], w[i + P4]
     old, new = wa * a + wb * b, wa * new_a + wb * new_b
-    crosses = (old * new < 0.0) & (w[i + P5] < 0.0)
+    crosses = (old * new < 0.0) & (abs(old - new) > KINK_SIZE) & (w[i + P5] < 0.0)
     passes = (abs(old) < cap) != (abs(new) < cap)
     return KINK if crosses | passes else 1.0
 
@@ -130,9 +132,7 @@ def factorise(w, s, n):  # type: ignore[no-untyped-def]
     for k in range(1, n):
         for q in range(LANES):
             i = np.uint64(k) * R + np.uint64(q)
-            j, p, m = resistor_slopes(
-                w, i + R + PAR, w[i + U], w[i + R + U]
-            )
+            j, p, m = resistor_slopes(w, i + R + PAR, w[i + U], w[i + R + U])
             w[i + R + J] = j
             w[i + R + P] = p
             w[i + SUP] = m
@@ -154,9 +154,7 @@ def factorise(w, s, n):  # type: ignore[no-untyped-def]
                 above *= ig
             f = -below * w[i - R + INV]
             w[i + W] = f
-            w[i + INV] = 1.0 / (
-                w[i + CH] * IG + diagonal - f * w[i - R + UP]
-            )
+            w[i + INV] = 1.0 / (w[i + CH] * IG + diagonal - f * w[i - R + UP])
             w[i + UP] = above
 
 
@@ -186,9 +184,7 @@ def stage(w, s, n, order, row, a, c):  # type: ignore[no-untyped-def]
                     + a5 * w[i + K5]
                 )
                 w[i + X] = x
-                w[i + J] = resistor(
-                    w, i + PAR, w[i - R + X], x
-                )
+                w[i + J] = resistor(w, i + PAR, w[i - R + X], x)
         for q in range(LANES):
             i = np.uint64(k) * R + np.uint64(q)
             net = w[i + J] - w[i + R + J]
@@ -199,11 +195,7 @@ def stage(w, s, n, order, row, a, c):  # type: ignore[no-untyped-def]
                 + (c3 * w[i + K3] + c4 * w[i + K4])
                 + c5 * w[i + K5]
             )
-            w[i + Y] = (
-                net
-                + w[i + CH] * history
-                - w[i + W] * w[i - R + Y]
-            )
+            w[i + Y] = net + w[i + CH] * history - w[i + W] * w[i - R + Y]
         if k == 1:
             for q in range(LANES):
                 i = np.uint64(q)
@@ -211,9 +203,7 @@ def stage(w, s, n, order, row, a, c):  # type: ignore[no-untyped-def]
     for m in range(n):
         for q in range(LANES):
             i = np.uint64(n - m) * R + np.uint64(q)
-            w[i + row] = w[i + INV] * (
-                w[i + Y] - w[i + UP] * w[i + R + row]
-            )
+            w[i + row] = w[i + INV] * (w[i + Y] - w[i + UP] * w[i + R + row])
 
 
 @njit(cache=True, **_vector)
@@ -610,11 +600,28 @@ def advance(first, last, w, s, n, lane, job, drive_data, tolerance, out):  # typ
             begin_piece(w, s, q, lane, job, drive_data)
 
 
-_PARTS = (
-    "factorise stage step estimate accept prepare judge signal_at "
-    "power_integral bends place_points store_nodes load begin_piece meet_limit record "
-    "end_piece next_circuit take_steps advance"
-).split()
+_PARTS = [
+    "factorise",
+    "stage",
+    "step",
+    "estimate",
+    "accept",
+    "prepare",
+    "judge",
+    "signal_at",
+    "power_integral",
+    "bends",
+    "place_points",
+    "store_nodes",
+    "load",
+    "begin_piece",
+    "meet_limit",
+    "record",
+    "end_piece",
+    "next_circuit",
+    "take_steps",
+    "advance",
+]
 
 
 def specialise(replaced: dict[str, Any]) -> Any:
@@ -629,9 +636,7 @@ def specialise(replaced: dict[str, Any]) -> Any:
     scope = dict(globals()) | replaced
     for name in _PARTS:
         old = globals()[name]
-        options = {
-            k: v for k, v in old.targetoptions.items() if k not in ("cache", "nopython")
-        }
+        options = {k: v for k, v in old.targetoptions.items() if k not in ("cache", "nopython")}
         body = types.FunctionType(old.py_func.__code__, scope, name)
         scope[name] = njit(**options)(body)
     return scope["advance"]

@@ -279,9 +279,7 @@ class NanoCircuit:
             shown = value[tuple(where)]
             if key in ("c_slit", "r_open", "c_open") and np.isnan(value).all():
                 raise CircuitError(f"{key} is missing or not a number; it must be {what}")
-            raise CircuitError(
-                f"{key} = {shown:g} of circuit {where[0]}{slit} must be {what}"
-            )
+            raise CircuitError(f"{key} = {shown:g} of circuit {where[0]}{slit} must be {what}")
 
     @property
     def depends_on_charge(self) -> bool:
@@ -306,9 +304,7 @@ class NanoCircuit:
     @property
     def capacitance(self) -> Array:
         """C_open and C_slit, (circuits, slits + 1)."""
-        return np.concatenate(
-            [self.value("c_open")[:, None], self.value("c_slit")], axis=1
-        )
+        return np.concatenate([self.value("c_open")[:, None], self.value("c_slit")], axis=1)
 
     @property
     def total_capacitance(self) -> Array:
@@ -544,7 +540,7 @@ class _Run:
     def solve(self, law: Resistor, periodic: bool) -> tuple[Job, Any]:
         """Integrate with a given law; return the job of the shown pieces."""
         start = None
-        settings = {"backend": self.backend, "threads": self.threads}
+        settings: dict[str, Any] = {"backend": self.backend, "threads": self.threads}
         if periodic:
             start = periodic_start(self.job(law, self.shown, None), **settings)
         elif self.before is not None:
@@ -598,9 +594,7 @@ class _Run:
 
     def tighter(self, law: Resistor, periodic: bool) -> tuple[Job, Any]:
         """Repeat with a tenth of the tolerance; refuse a circuit that still escapes."""
-        self.tolerance = Tolerance(
-            0.1 * self.tolerance.current, 0.1 * self.tolerance.potential
-        )
+        self.tolerance = Tolerance(0.1 * self.tolerance.current, 0.1 * self.tolerance.potential)
         job, outcome = self.solve(law, periodic)
         bad = np.flatnonzero(outcome.outside > OUTSIDE * job.potential_scale)
         if bad.size:

@@ -154,9 +154,7 @@ def law_from(law: Any, case: str | None, bulk_charge: float | None) -> LadderLaw
     if not isinstance(law, ResistanceLaw):
         raise LawError(f"law = {law!r} must be a LAW.json file, ResistanceLaw or LadderLaw")
     if law.target != "trans_slit_voltage":
-        raise LawError(
-            f"the law predicts {law.target!r}; a circuit needs 'trans_slit_voltage'"
-        )
+        raise LawError(f"the law predicts {law.target!r}; a circuit needs 'trans_slit_voltage'")
     meaning = law.meaning
     missing = [k for k in ("voltage", "governor", "charge") if k not in meaning]
     if missing:
@@ -197,7 +195,9 @@ def _of_case(entry: Any, case: str | None, key: str) -> float | None:
         return None if entry.get("value") is None else float(entry["value"])
     values = entry["per_case"]
     if case is None and len(values) > 1:
-        raise LawError(f"{key} of the law differs between data sets; name a case: {list(values)}")
+        raise LawError(
+            f"{key} of the law differs between data sets; name a case: {list(values)}"
+        )
     chosen = next(iter(values)) if case is None else case
     if chosen not in values:
         raise LawError(f"{key} of the law has no case {chosen!r}; it has {list(values)}")
@@ -441,9 +441,7 @@ def charge_at(circuit: NanoCircuit, largest: Array) -> Array:
     return np.asarray(c * np.maximum(up, down))
 
 
-def resistor_of(
-    circuit: NanoCircuit, largest: Array, cycle_charge: Array | None
-) -> Resistor:
+def resistor_of(circuit: NanoCircuit, largest: Array, cycle_charge: Array | None) -> Resistor:
     """Return the generated resistor of a circuit with a law expression or C(u)."""
     if circuit.law is not None and circuit.c_law is None:
         simple = linear_law(circuit, circuit.law)
@@ -548,8 +546,7 @@ def law_factor(circuit: NanoCircuit, law: LadderLaw) -> float:
         if value is not None:
             return float(convert(value))
         raise CircuitError(
-            f"the circuit is {pair[0]}, its law {pair[1]}: give the {key} [m] that relates "
-            "them"
+            f"the circuit is {pair[0]}, its law {pair[1]}: give the {key} [m] that relates them"
         )
     raise CircuitError(f"a circuit {pair[0]} cannot use a law {pair[1]}")
 
@@ -581,14 +578,12 @@ def _discovered(
                 swap[_symbol(f"{kind}_{name}")] = value / sympy.Float(scale, 17)
     if circuit.access == "constant":
         columns["follows"] = np.where(np.arange(circuit.n_slits) == 0, 0.0, 1.0) + 0 * c
-        swap = {
-            k: v if str(k) == "I" else v * _symbol("follows") for k, v in swap.items()
-        }
+        swap = {k: v if str(k) == "I" else v * _symbol("follows") for k, v in swap.items()}
     for name in law.constants:
         swap[_symbol(name)] = own_symbol(name)
         columns[str(own_symbol(name))] = circuit._values[f"law constant {name}"]
-    used = {str(s) for s in law.sympy.subs(swap, simultaneous=True).free_symbols}
     voltage = law.sympy.subs(swap, simultaneous=True)
+    used = {str(s) for s in voltage.free_symbols}
     kept = {k: v for k, v in columns.items() if k in used}
     return voltage, kept or {"share": outer_share}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nanoslit.circuit.drive import CURRENT, POTENTIAL, Drive
+from nanoslit.circuit.drive import CURRENT, Drive
 from nanoslit.errors import CircuitError
 
 if TYPE_CHECKING:
@@ -48,16 +48,28 @@ FEATURES: dict[str, tuple[str, str]] = {
     "delivered_energy": ("J", "minus the integral of V I where it is negative"),
     "dissipated_energy": ("J", "integral of V I over the cycle minus the stored change"),
     "efficiency": ("", "delivered over supplied energy"),
-    "asymmetry": ("", "integral of |I(t) + I(t + T)| over that of |I| on the rising sweep, T = half a period"),
+    "asymmetry": (
+        "",
+        "integral of |I(t) + I(t + T)| over that of |I| on the rising sweep, T = half a period",
+    ),
     "corner": ("", "current at the upper vertex / (scan rate x total capacitance)"),
     "contrast": ("", "current at the upper vertex / current at mid-sweep"),
     "half_rise": ("V", "potential at which the rising sweep passes half of its current rise"),
-    "peak_potential": ("V", "potential of the largest current inside the rising sweep, else NaN"),
-    "peak_prominence": ("", "fall of the current from there to the vertex over that at the vertex, else 0"),
+    "peak_potential": (
+        "V",
+        "potential of the largest current inside the rising sweep, else NaN",
+    ),
+    "peak_prominence": (
+        "",
+        "fall of the current from there to the vertex over that at the vertex, else 0",
+    ),
     "peak_current": ("A", "largest |current|"),
 }
 
-PEAK_FLOOR = 3e-4  # of the corner current: smaller falls are within the error of the integration
+_GAUSS = np.polynomial.legendre.leggauss(24)  # type: ignore[no-untyped-call]
+PEAK_FLOOR = (
+    3e-4  # of the corner current: smaller falls are within the error of the integration
+)
 
 
 @dataclass(frozen=True)
@@ -133,10 +145,12 @@ def stored_energy(response: CircuitResponse, nodes: Array) -> Array:
     c = response.job.capacitance
     if not response.job.law.varies:
         return np.asarray(0.5 * (c * nodes**2).sum(axis=1))
-    x, weight = np.polynomial.legendre.leggauss(24)
+    x, weight = _GAUSS
     u = nodes[:, 1:]
     charge = response.job.law.charge(p, u)
-    below = sum(w * response.job.law.charge(p, 0.5 * (z + 1) * u) for z, w in zip(x, weight, strict=True))
+    below = np.zeros_like(u)
+    for z, w in zip(x, weight, strict=True):
+        below += w * response.job.law.charge(p, 0.5 * (z + 1) * u)
     slits = c[:, 1:] * (u * charge - 0.5 * u * below)
     return np.asarray(0.5 * c[:, 0] * nodes[:, 0] ** 2 + slits.sum(axis=1))
 
@@ -333,7 +347,6 @@ def ragone(
         np.array([1e-12]), np.full(len(current), float(upper)), np.array([True]),
         np.array([1]),
     )  # fmt: skip
-    assert CURRENT != POTENTIAL
     response = batch.simulate(drive, backend=backend)
     shape = (circuit.circuits, len(given))
     time = np.ptp(response.outcome.time[:, 0], axis=1).reshape(shape)

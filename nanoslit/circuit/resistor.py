@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanoslit.circuit.rodas import KINK
+from nanoslit.circuit.rodas import KINK, KINK_SIZE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,7 +108,7 @@ class LinearResistor(Resistor):
     def kink(self, p: Array, old: Array, new: Array) -> Array:
         """Return the factor of the error of a step; see :meth:`Resistor.kink`."""
         before, after = (p[2] * u[:-1] + p[3] * u[1:] for u in (old, new))
-        crosses = (before * after < 0) & (p[5] < 0)
+        crosses = (before * after < 0) & (np.abs(before - after) > KINK_SIZE) & (p[5] < 0)
         passes = (np.abs(before) < p[4]) != (np.abs(after) < p[4])
         return np.where(crosses | passes, KINK, 1.0)
 

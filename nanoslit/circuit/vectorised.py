@@ -143,7 +143,7 @@ class _Block:
         full = records.count[who] >= MAX_RECORDS
         out.status[self.rows][who[full & ~over[take]]] = rodas.TOO_MANY_STEPS
         going = ~(take & over) & (out.status[self.rows][alive] == 0)
-        return alive[going]
+        return np.asarray(alive[going])
 
     def step(
         self, pick: Any, u: Array, t: Array, h: Array, go: Array, kind: int
@@ -284,9 +284,7 @@ class _Block:
             n4 = sum(d * x[:, take] for d, x in zip(DENSE_4, k, strict=False))
             records.nodes.append((who, records.count[who].copy(), u0, u1, n3, n4))
         records.add(who, (t, h, u[0, take], u1[0], np.asarray(q3), np.asarray(q4)))
-        outside = np.maximum(
-            (u1 - self.hi[who]).max(axis=0), (self.lo[who] - u1).max(axis=0)
-        )
+        outside = np.maximum((u1 - self.hi[who]).max(axis=0), (self.lo[who] - u1).max(axis=0))
         block = out.outside[self.rows]
         block[who] = np.maximum(block[who], outside)
         self.u[:, who] = u1
@@ -339,9 +337,7 @@ class _Block:
             total += np.cumsum(np.where(valid.T, power, 0.0), axis=1)[:, -1]
         return total
 
-    def store_nodes(
-        self, p: int, data: Array, records: _Records, out: Outcome
-    ) -> None:
+    def store_nodes(self, p: int, data: Array, records: _Records, out: Outcome) -> None:
         """Evaluate all nodes at the stored times of piece p."""
         time = out.time[self.rows, p] - self.begin[:, None]
         nodes = out.nodes[self.rows, p]

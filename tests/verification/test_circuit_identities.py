@@ -84,7 +84,9 @@ def test_transmission_line_has_no_asymmetry():
 
 
 def test_absolute_charge_in_a_symmetric_window_has_no_asymmetry():
-    r = ladder(0.9).simulate(sweep(1.0, -1, 1), cycle="periodic", tolerance=Tolerance(1e-7, 1e-7))
+    r = ladder(0.9).simulate(
+        sweep(1.0, -1, 1), cycle="periodic", tolerance=Tolerance(1e-7, 1e-7)
+    )
     assert observables.features(r)["asymmetry"][0] < 1e-4
     signed = ladder(0.9, charge="signed").simulate(sweep(1.0, -1, 1), cycle="periodic")
     assert observables.features(signed)["asymmetry"][0] > 0.05
@@ -194,7 +196,9 @@ def test_scaling_leaves_potentials_unchanged():
         CyclicVoltammetry(0, 1, sweep(0.5).scan_rate / (a * b), cycles=1)
     )
     assert np.allclose(one.nodes, other.nodes, atol=1e-9)
-    assert np.allclose(one.electrode_current, a * other.electrode_current, rtol=1e-7, atol=1e-12)
+    assert np.allclose(
+        one.electrode_current, a * other.electrode_current, rtol=1e-7, atol=1e-12
+    )
 
 
 def test_table_equals_triangle():
@@ -220,7 +224,10 @@ def test_half_sweep_start_inside_the_window():
     peak = np.abs(whole.electrode_current).max()
     t = whole.time[0][whole.cycle == 2] - 0.4
     i = whole.electrode_current[0][whole.cycle == 2]
-    assert np.abs(np.interp(t, second.time[0], second.electrode_current[0]) - i).max() < 2e-4 * peak
+    assert (
+        np.abs(np.interp(t, second.time[0], second.electrode_current[0]) - i).max()
+        < 2e-4 * peak
+    )
 
 
 @pytest.mark.parametrize(
@@ -235,9 +242,13 @@ def test_half_sweep_start_inside_the_window():
     ],
 )  # fmt: skip
 def test_shapes_against_independent_values(theta, expected):
-    f = observables.features(ladder([-0.9, 0, 0.5, 0.9]).simulate(sweep(theta), cycle="periodic"))
+    f = observables.features(
+        ladder([-0.9, 0, 0.5, 0.9]).simulate(sweep(theta), cycle="periodic")
+    )
     for key, values in expected.items():
-        assert np.allclose(f[key], values, atol=7e-3 if key in ("corner", "contrast") else 2e-3), key
+        assert np.allclose(
+            f[key], values, atol=7e-3 if key in ("corner", "contrast") else 2e-3
+        ), key
 
 
 def test_saturation_makes_a_hump_and_nothing_else_does():
