@@ -119,7 +119,7 @@ def excess_flux(c_k: Floats, eta: Floats, mu_k: Floats, mu_l: Floats) -> Floats:
     c_k, eta, mu_k, mu_l : ndarray, shape (n_ions, n_faces)
         Concentration in k, excess potential difference, electrochemical potentials.
     """
-    return -c_k * bernoulli(-eta) * np.expm1(mu_l - mu_k)
+    return np.asarray(-c_k * bernoulli(-eta) * np.expm1(mu_l - mu_k))
 
 
 def excess_flux_slopes(
@@ -135,7 +135,11 @@ def excess_flux_slopes(
 
 
 def split_flux(
-    k: Composition, l: Composition, phi: Floats, z: Floats, mu: Floats,  # noqa: E741
+    k: Composition,
+    l: Composition,  # noqa: E741
+    phi: Floats,
+    z: Floats,
+    mu: Floats,  # noqa: E741
     floor: Floats,
 ) -> tuple[Floats, Floats, Floats]:
     """Return diffusion, migration and steric parts of the flux over D/h.

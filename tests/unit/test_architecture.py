@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "nanoslit"
 # an import points to a lower layer or stays inside its own subpackage
 LAYERS = [
     ["errors", "atomic", "tomltext"],
-    ["units", "parallel", "machine"],
+    ["units", "parallel", "launch"],
+    ["machine"],
     ["mobility", "geometry", "protocol", "schema"],
     ["electrolyte"],
     ["case"],

@@ -1,0 +1,1 @@
+"""Studies and benchmarks: programs, nothing that the package imports."""

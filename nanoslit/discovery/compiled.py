@@ -1,0 +1,33 @@
+"""The one place where numba is imported for the search; typed, so that mypy sees through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from nanoslit.errors import MissingExtraError
+
+__all__ = ["compiled"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# NaN and inf must survive: an expression that is not finite is rejected, never patched.
+FAST = {"reassoc", "contract", "nsz"}
+
+
+def compiled(function: F) -> F:
+    """Compile a function with numba, cached on disk.
+
+    Raises
+    ------
+    MissingExtraError
+        If numba is not installed.
+    """
+    try:
+        import numba
+    except ImportError:
+        raise MissingExtraError(
+            "law discovery needs numba: pip install 'nanoslit[discovery]'"
+        ) from None
+    wrapped: F = numba.njit(cache=True, fastmath=FAST, error_model="numpy")(function)
+    return wrapped

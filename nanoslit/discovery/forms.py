@@ -1,0 +1,519 @@
+"""Laws with named constants: read from text, fitted exactly, with standard errors.
+
+A form carries no free scale: every constant is a leaf. The misfit is the mean over data
+sets of sum w r^2 / sum w y^2; standard errors come from s^2 (J^T W J)^-1, widened by the
+autocorrelation of the residuals when rows are ordered in time.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanoslit.discovery import formula, kernels
+from nanoslit.discovery.dimensions import NONE, Exponents
+from nanoslit.discovery.problem import PackedData, Problem, SearchSettings
+from nanoslit.discovery.tokens import (
+    ABS,
+    ADD,
+    BINARY,
+    CONSTANT,
+    CUBE,
+    DIV,
+    FIXED,
+    INV,
+    MUL,
+    OPERATORS,
+    POW,
+    PRIVATE,
+    SQRT,
+    SQUARE,
+    SUB,
+    UNARY,
+    VARIABLE,
+    complexity,
+    to_formula,
+)
+from nanoslit.errors import LawError
+
+__all__ = ["Form", "autocorrelation_time", "constant_units", "data_for_forms", "fit"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Form:
+    """An expression whose constants are named leaves.
+
+    Parameters
+    ----------
+    tokens : ndarray of int16, shape (n,)
+    constants : ndarray, shape (n, data sets)
+    names : tuple of str
+        Of the constant leaves that are not fixed, in postfix order.
+    error : float
+        Mean square misfit, normalised [-].
+    covariance : ndarray, optional
+        Of the parameters.
+    place : ndarray of int, optional
+        Parameter of (leaf, data set).
+    evaluations : int
+        Spent on the fit.
+    """
+
+    tokens: NDArray[np.int16]
+    constants: Array
+    names: tuple[str, ...]
+    error: float = np.inf
+    covariance: Array | None = None
+    place: NDArray[np.int64] | None = None
+    evaluations: int = 0
+
+    @property
+    def leaves(self) -> NDArray[np.int64]:
+        """Places of the constants that are fitted."""
+        return np.flatnonzero(self.tokens <= PRIVATE)
+
+    @property
+    def complexity(self) -> int:
+        """Weighted number of nodes."""
+        return complexity(self.tokens)
+
+    @property
+    def parameters(self) -> int:
+        """Number of fitted numbers."""
+        sets = self.constants.shape[1]
+        return int(sum(sets if self.tokens[t] == PRIVATE else 1 for t in self.leaves.tolist()))
+
+    def value(self, name: str, data_set: int = 0) -> float:
+        """Return one constant."""
+        return float(self.constants[self.leaves[self.names.index(name)], data_set])
+
+    def standard_error(self, name: str, data_set: int = 0) -> float | None:
+        """Return the standard error of one constant; None if it is not determined."""
+        if self.covariance is None or self.place is None:
+            return None
+        p = self.place[self.names.index(name), data_set]
+        variance = self.covariance[p, p]
+        return float(np.sqrt(variance)) if variance >= 0 else None
+
+    def text(self, columns: Sequence[str], symbolic: bool = False) -> str:
+        """Return infix text: private constants as symbols, shared ones as numbers."""
+        leaves = []
+        names = iter(self.names)
+        for t, token in enumerate(self.tokens.tolist()):
+            if token >= BINARY:
+                continue
+            name = next(names) if token <= PRIVATE else ""
+            number = self.constants[t, 0]
+            if token == FIXED:
+                whole = float(number).is_integer()
+                leaves.append(f"({int(number) if whole else repr(float(number))})")
+            elif symbolic or (token == PRIVATE and self.constants.shape[1] > 1):
+                leaves.append(name)
+            else:
+                leaves.append(f"({float(number)!r})")
+        return to_formula(self.tokens, leaves, self.constants, columns)
+
+    def predict(self, X: Array, groups: NDArray[np.int64] | None = None) -> Array:
+        """Evaluate on rows."""
+        groups = np.zeros(len(X), dtype=np.int64) if groups is None else groups
+        out = np.empty(len(X))
+        values = {f"_x{j}": X[:, j] for j in range(X.shape[1])}
+        columns = list(values)
+        for g in np.unique(groups):
+            rows = groups == g
+            tree = formula.parse(
+                to_formula(self.tokens, None, self.constants[:, g : g + 1], columns)
+            )
+            part = {k: v[rows] for k, v in values.items()}
+            out[rows] = formula.evaluate(tree, part)
+        return out
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str,
+        columns: Sequence[str],
+        start: Mapping[str, float] | None = None,
+        private: Sequence[str] = (),
+        sets: int = 1,
+    ) -> Form:
+        """Read infix text.
+
+        Parameters
+        ----------
+        text : str
+            Names that are neither columns nor in ``start`` are an error. Floating
+            numbers are constants to be fitted, whole numbers are fixed.
+        columns : sequence of str
+        start : mapping of str to float, optional
+            Named constants with initial values; each may occur once.
+        private : sequence of str
+            Those that every data set owns.
+        sets : int
+            Number of data sets.
+
+        Raises
+        ------
+        LawError
+            If the text is not a formula over these names.
+        """
+        reader = _Reader(columns, dict(start or {}), set(private))
+        reader.visit(formula.parse(text))
+        numbers = np.repeat(np.array(reader.values)[:, None], sets, axis=1)
+        return cls(np.array(reader.tokens, dtype=np.int16), numbers, tuple(reader.names))
+
+
+class _Reader:
+    """Turn a syntax tree into postfix tokens."""
+
+    binary = {
+        ast.Add: ADD,
+        ast.Sub: SUB,
+        ast.Mult: MUL,
+        ast.Div: DIV,
+    }
+
+    def __init__(
+        self, columns: Sequence[str], start: dict[str, float], private: set[str]
+    ) -> None:
+        self.columns = {c: VARIABLE + i for i, c in enumerate(columns)}
+        self.start = start
+        self.private = private
+        self.tokens: list[int] = []
+        self.values: list[float] = []
+        self.names: list[str] = []
+
+    def emit(self, token: int, value: float = 0.0) -> None:
+        self.tokens.append(token)
+        self.values.append(value)
+
+    def visit(self, node: ast.expr) -> None:
+        """Write a node and what is below it."""
+        number = _number(node)
+        if number is not None:
+            self._constant(number)
+            return
+        match node:
+            case ast.BinOp(left=left, op=ast.Pow(), right=right):
+                self._power(left, right)
+            case ast.BinOp(left=left, op=op, right=right):
+                self.visit(left)
+                self.visit(right)
+                self.emit(self.binary[type(op)])
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                self.visit(operand)
+                self.emit(FIXED, -1.0)
+                self.emit(MUL)
+            case ast.UnaryOp(operand=operand):
+                self.visit(operand)
+            case ast.Call(func=ast.Name(id=name), args=[argument]):
+                self.visit(argument)
+                code = ABS if name in ("Abs", "abs") else OPERATORS.get(name)
+                if code is None:
+                    raise LawError(f"function {name!r} is not one of {sorted(OPERATORS)}")
+                self.emit(code)
+            case ast.Name(id=name) if name in self.columns:
+                self.emit(self.columns[name])
+            case ast.Name(id=name) if name in self.start:
+                if name in self.names:
+                    raise LawError(f"constant {name!r} may occur only once")
+                self.names.append(name)
+                self.emit(PRIVATE if name in self.private else CONSTANT, self.start[name])
+            case ast.Name(id=name) if name in formula.NUMBERS:
+                self.emit(FIXED, formula.NUMBERS[name])
+            case _:
+                raise LawError(
+                    f"{ast.unparse(node)!r} is neither a column {sorted(self.columns)} "
+                    f"nor a named constant {sorted(self.start)}"
+                )
+
+    def _constant(self, number: int | float) -> None:
+        if isinstance(number, int):
+            self.emit(FIXED, float(number))
+        else:
+            self.names.append(f"c{len(self.names)}")
+            self.emit(CONSTANT, number)
+
+    def _power(self, base: ast.expr, power: ast.expr) -> None:
+        self.visit(base)
+        number = _number(power)
+        simple = {2: SQUARE, 3: CUBE, -1: INV, 0.5: SQRT}
+        if number in simple:
+            self.emit(simple[number])  # type: ignore[index]
+        elif number == -0.5:
+            self.emit(SQRT)
+            self.emit(INV)
+        elif number == -2:
+            self.emit(SQUARE)
+            self.emit(INV)
+        else:
+            if number is not None and (2 * number) % 1 == 0:
+                self.emit(FIXED, float(number))
+            else:
+                self.visit(power)
+            self.emit(POW)
+
+
+def _number(node: ast.expr) -> int | float | None:
+    match node:
+        case ast.Constant(value=int() | float() as value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            inner = _number(operand)
+            return None if inner is None else -inner
+        case ast.BinOp(left=left, op=ast.Div(), right=right):
+            a, b = _number(left), _number(right)
+            if isinstance(a, int) and isinstance(b, int) and b:
+                quotient = Fraction(a, b)
+                return float(quotient) if quotient.denominator == 2 else None
+    return None
+
+
+def data_for_forms(problem: Problem, settings: SearchSettings) -> PackedData:
+    """Lay out a problem for forms, which own their scale."""
+    return PackedData.build(problem, replace(settings, scale=False, offset=False))
+
+
+def misfit(form: Form, data: PackedData) -> float:
+    """Return the mean square misfit [-]; WORST if not finite."""
+    out = np.zeros(1)
+    kernels.score_rows(
+        form.tokens[None],
+        np.array([len(form.tokens)]),
+        form.constants[None],
+        data.bounds,
+        data.W,
+        data.columns,
+        data.w,
+        data.wy,
+        data.norm,
+        data.flags,
+        out,
+        np.zeros((1, data.norm.shape[0], 2)),
+    )
+    # the closed form loses what is below rounding of the target: sum the squares
+    if out[0] >= kernels.WORST:
+        return float(out[0])
+    values = np.empty((1, data.length))
+    kernels.evaluate_rows(
+        form.tokens[None],
+        np.array([len(form.tokens)]),
+        form.constants[None],
+        data.bounds,
+        data.W,
+        data.columns,
+        values,
+    )
+    error = float(data.w @ (data.y - values[0]) ** 2)
+    return error if np.isfinite(error) else kernels.WORST
+
+
+def fit(form: Form, data: PackedData, steps: int = 50, tau: float | None = None) -> Form:
+    """Fit all constants by Levenberg-Marquardt and estimate their errors.
+
+    Parameters
+    ----------
+    form : Form
+        With starting values.
+    data : PackedData
+        From :func:`data_for_forms`.
+    steps : int
+        At most so many.
+    tau : float, optional
+        Samples per independent sample; None to measure it from the residuals.
+
+    Returns
+    -------
+    Form
+        With constants, misfit and covariance.
+    """
+    C = form.constants.copy()
+    A = np.zeros((data.norm.shape[0], 2))
+    _, count = kernels.fit_constants(
+        form.tokens,
+        len(form.tokens),
+        C,
+        data.bounds,
+        data.W,
+        data.columns,
+        data.w,
+        data.y,
+        data.wy,
+        data.norm,
+        data.flags,
+        steps,
+        A,
+    )
+    fitted = replace(form, constants=C)
+    error = misfit(fitted, data)
+    covariance, place = _covariance(fitted, data, error, tau)
+    return replace(
+        fitted,
+        error=error,
+        covariance=covariance,
+        place=place,
+        evaluations=form.evaluations + int(count),
+    )
+
+
+def _covariance(
+    form: Form, data: PackedData, error: float, tau: float | None
+) -> tuple[Array | None, NDArray[np.int64]]:
+    leaves = form.leaves
+    place = np.zeros((len(leaves) + 2, data.sets), dtype=np.int64)
+    n = len(form.tokens)
+    m = int(kernels.place_parameters(form.tokens, n, data.sets, data.flags, leaves, place))
+    if m == 0 or error >= kernels.WORST:
+        return None, place
+    H, gradient = np.zeros((m, m)), np.zeros(m)
+    A = np.zeros((data.norm.shape[0], 2))
+    A[:, 0] = 1.0
+    D = np.empty((max(len(leaves), 1), data.W.shape[1]))
+    kernels.normal_equations(
+        form.tokens,
+        n,
+        form.constants,
+        data.bounds,
+        data.W,
+        data.columns,
+        data.w,
+        data.y,
+        data.norm,
+        data.flags,
+        A,
+        leaves,
+        place,
+        D,
+        H,
+        gradient,
+    )
+    size = np.sqrt(np.maximum(np.diag(H), 1e-300))
+    if not np.all(np.isfinite(H)) or data.length <= m:
+        return None, place
+    inverse = np.linalg.pinv(H / np.outer(size, size), rcond=1e-13)
+    if tau is None:
+        values = np.empty((1, data.length))
+        kernels.evaluate_rows(
+            form.tokens[None],
+            np.array([n]),
+            form.constants[None],
+            data.bounds,
+            data.W,
+            data.columns,
+            values,
+        )
+        tau = autocorrelation_time((data.y - values[0]) * np.sqrt(data.w), data)
+    variance = error / max(data.length / tau - m, 1.0)
+    return inverse / np.outer(size, size) * variance, place
+
+
+def autocorrelation_time(residual: Array, data: PackedData) -> float:
+    """Return samples per independent sample, 1 + 2 sum of correlations, >= 1.
+
+    The sum ends at the first correlation that is not positive; data sets are averaged.
+    """
+    times = []
+    for g in np.unique(data.bounds[:, 2]):
+        rows = np.concatenate([np.arange(a, b) for a, b, k in data.bounds if k == g])
+        r = residual[rows] - residual[rows].mean()
+        spectrum = np.abs(np.fft.rfft(r, 2 * len(r))) ** 2
+        c = np.fft.irfft(spectrum)[: len(r)]
+        if not c[0] > 0:
+            continue
+        negative = np.flatnonzero(c <= 0)
+        last = int(negative[0]) if negative.size else len(c)
+        times.append(1.0 + 2.0 * float(np.sum(c[1:last]) / c[0]))
+    return max(1.0, float(np.mean(times))) if times else 1.0
+
+
+def constant_units(
+    form: Form, columns: Sequence[Exponents], target: Exponents
+) -> list[Exponents]:
+    """Return the unit that its place gives to each constant.
+
+    Consistency is a linear system over the unknown exponents; what it leaves open is
+    dimensionless. An inconsistent form gives the least-squares answer's nearest halves,
+    so callers check consistency during the search, not here.
+    """
+    k = len(form.names)
+    rows: list[tuple[list[Fraction], Exponents]] = []
+    stack: list[tuple[list[Fraction], Exponents]] = []
+    none = [Fraction(0)] * k
+    seen = 0
+
+    def combine(
+        a: tuple[list[Fraction], Exponents], b: tuple[list[Fraction], Exponents], s: int
+    ) -> tuple[list[Fraction], Exponents]:
+        return (
+            [x + s * y for x, y in zip(a[0], b[0], strict=True)],
+            tuple(x + s * y for x, y in zip(a[1], b[1], strict=True)),
+        )
+
+    def power(
+        a: tuple[list[Fraction], Exponents], p: Fraction
+    ) -> tuple[list[Fraction], Exponents]:
+        return [x * p for x in a[0]], tuple(x * p for x in a[1])
+
+    powers = {SQUARE: 2, CUBE: 3, INV: -1, SQRT: Fraction(1, 2), ABS: 1}
+    values = form.constants[:, 0]
+    for t, token in enumerate(form.tokens.tolist()):
+        if token >= VARIABLE:
+            stack.append((none, columns[token - VARIABLE]))
+        elif token == FIXED:
+            stack.append((none, NONE))
+        elif token < BINARY:
+            one = list(none)
+            one[seen] = Fraction(1)
+            seen += 1
+            stack.append((one, NONE))
+        elif token < UNARY:
+            b, a = stack.pop(), stack.pop()
+            if token in (ADD, SUB):
+                rows.append(combine(a, b, -1))
+                stack.append(a)
+            elif token in (MUL, DIV):
+                stack.append(combine(a, b, 1 if token == MUL else -1))
+            elif form.tokens[t - 1] == FIXED:
+                stack.append(power(a, Fraction(values[t - 1]).limit_denominator(12)))
+            else:
+                rows += [a, b]
+                stack.append((none, NONE))
+        elif token in powers:
+            stack.append(power(stack.pop(), Fraction(powers[token])))
+        else:
+            rows.append(stack.pop())
+            stack.append((none, NONE))
+    rows.append(combine(stack.pop(), (none, target), -1))
+    return _solve(rows, k)
+
+
+def _solve(rows: list[tuple[list[Fraction], Exponents]], k: int) -> list[Exponents]:
+    """Gaussian elimination of A x = -b over fractions, free unknowns zero."""
+    table = [list(a) + [-v for v in b] for a, b in rows]
+    pivots: list[int] = []
+    at = 0
+    for column in range(k):
+        hit = next((r for r in range(at, len(table)) if table[r][column]), None)
+        if hit is None:
+            continue
+        table[at], table[hit] = table[hit], table[at]
+        lead = table[at][column]
+        table[at] = [x / lead for x in table[at]]
+        for r in range(len(table)):
+            if r != at and table[r][column]:
+                factor = table[r][column]
+                table[r] = [x - factor * y for x, y in zip(table[r], table[at], strict=True)]
+        pivots.append(column)
+        at += 1
+    result = [NONE] * k
+    for r, column in enumerate(pivots):
+        result[column] = tuple(table[r][k:])
+    return result

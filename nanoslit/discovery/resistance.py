@@ -1,0 +1,385 @@
+"""The trans-slit resistance law from traces: one law, constants private to each opening.
+
+Trained on the charging half of the last cycle, tested on the discharging half and on
+held-out cases. The paper's form (Zhan et al. 2021, eqs. 1-2) is one of the rivals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanoslit.discovery import forms
+from nanoslit.discovery.dataset import OpeningData, resistance_unit
+from nanoslit.discovery.dimensions import exponents
+from nanoslit.discovery.discover import choose, fit_rival, make_law, search_problem
+from nanoslit.discovery.forms import Form
+from nanoslit.discovery.law import RESISTANCE_COLUMNS, RESISTANCE_TARGET, ResistanceLaw
+from nanoslit.discovery.problem import Problem, SearchSettings
+from nanoslit.discovery.selection import Candidate
+from nanoslit.discovery.tokens import CONSTANT, FIXED, PRIVATE, VARIABLE
+from nanoslit.errors import LawError
+from nanoslit.parallel import Communicator
+
+__all__ = ["ResistanceOptions", "discover_resistance", "resistance_rivals"]
+
+VOLTAGES = ("mid", "electrochemical")
+GOVERNORS = ("outer", "inner", "mean")
+CONDITION_LIMIT = 1e6
+
+
+@dataclass(frozen=True)
+class ResistanceOptions:
+    """Conventions of a discovery from traces.
+
+    Parameters
+    ----------
+    voltage : {"mid", "electrochemical"}
+        Potential read in the middle of the slit, or reservoir-equivalent potential.
+    charge : {"auto", "q", "X"}
+        Charge columns offered to the search. ``auto``: X if the cases differ in window or
+        scan rate or slit size, else q.
+    governors : tuple of str
+        Slits whose charge is offered; all three compete by default.
+    """
+
+    voltage: str = "mid"
+    charge: str = "auto"
+    governors: tuple[str, ...] = GOVERNORS
+
+    def __post_init__(self) -> None:
+        if self.voltage not in VOLTAGES:
+            raise LawError(f"voltage = {self.voltage!r} must be one of {VOLTAGES}")
+        if self.charge not in ("auto", "q", "X"):
+            raise LawError(f"charge = {self.charge!r} must be 'auto', 'q' or 'X'")
+        if not self.governors or set(self.governors) - set(GOVERNORS):
+            raise LawError(f"governors {self.governors} must be out of {GOVERNORS}")
+
+
+def pool(
+    sets: Sequence[OpeningData],
+    columns: Sequence[str],
+    voltage: str,
+    half: str,
+) -> Problem:
+    """Return the charging or discharging rows of all data sets as one problem."""
+    masks = [s.charging if half == "charging" else ~s.charging for s in sets]
+    X = [
+        np.stack([s.table[c][m] for c in columns], axis=1)
+        for s, m in zip(sets, masks, strict=True)
+    ]
+    y = [s.table[voltage][m] for s, m in zip(sets, masks, strict=True)]
+    groups = np.concatenate([np.full(len(v), g) for g, v in enumerate(y)])
+    return Problem(
+        tuple(columns),
+        np.concatenate(X),
+        np.concatenate(y),
+        groups.astype(np.int64),
+        units=tuple(resistance_unit(c) for c in columns),
+        target_unit=exponents("V"),
+        target=RESISTANCE_TARGET,
+    )
+
+
+def resistance_rivals(
+    train: Problem,
+    test: Problem | None,
+    settings: SearchSettings,
+    samples: float,
+    kind: str,
+) -> dict[str, Candidate]:
+    """Fit the paper's law and its rivals, R_c private to each data set.
+
+    Parameters
+    ----------
+    train, test : Problem
+        With the columns I, dIdt and the charge columns of all three governors.
+    settings : SearchSettings
+    samples : float
+        Independent samples.
+    kind : {"q", "X"}
+        Charge columns.
+    """
+    formulas: dict[str, tuple[str, dict[str, float]]] = {
+        "constant_resistance": ("R_c*I", {}),
+        "resistance_and_inductance": ("R_c*I + L*dIdt", {"L": 0.0}),
+    }
+    for g in GOVERNORS:
+        q = f"{kind}_{g}"
+        formulas |= {
+            f"paper_{g}": (f"R_c*I*(1 - gamma*{q})", {"gamma": 0.3}),
+            f"rational_{g}": (f"R_c*I/(1 + b*{q})", {"b": 0.5}),
+            f"exponential_{g}": (f"R_c*I*exp(-(b*{q}))", {"b": 0.5}),
+            f"even_square_{g}": (f"R_c*I/(1 + b*{q}**2)", {"b": 0.5}),
+            f"donnan_{g}": (f"R_c*I/sqrt(1 + (b*{q})**2)", {"b": 1.0}),
+            f"donnan_bulk_{g}": (f"R_c*I/sqrt(1 + X_{g}**2)", {}),
+        }
+    rivals = {}
+    for name, (text, start) in formulas.items():
+        rivals[name] = fit_rival(
+            text,
+            {"R_c": 1.0, **start},
+            train,
+            settings,
+            private=("R_c", *start),
+            test=test,
+            samples=samples,
+            scale_name="R_c",
+        )
+    return rivals
+
+
+def discover_resistance(
+    sets: Sequence[OpeningData],
+    settings: SearchSettings,
+    options: ResistanceOptions | None = None,
+    held_out: Sequence[OpeningData] = (),
+    comm: Communicator | None = None,
+    **search_options: Any,
+) -> ResistanceLaw | None:
+    """Find the resistance law of data sets; collective; the law is on rank 0.
+
+    Parameters
+    ----------
+    sets : sequence of OpeningData
+        Searched: their charging halves.
+    settings : SearchSettings
+        ``constant_units`` and ``private_constants`` are set here.
+    options : ResistanceOptions
+    held_out : sequence of OpeningData
+        Cases that only test: constants private to a data set are fitted on their
+        charging half, shared ones are kept, errors are those of their discharging half.
+
+    Returns
+    -------
+    ResistanceLaw or None
+        None on ranks other than 0.
+
+    Raises
+    ------
+    LawError
+        If the data cannot tell the candidates apart.
+    """
+    options = options or ResistanceOptions()
+    kind = options.charge
+    if kind == "auto":
+        kind = "X" if len({s.file for s in sets}) > 1 else "q"
+    settings = replace(
+        settings, constant_units="scale", private_constants=len(sets) > 1, offset=False
+    )
+    charges = [f"{kind}_{g}" for g in options.governors]
+    features = ["I", *charges, "V", "dQdt_outer", "dQdt_inner", "dIdt", "t"]
+    train = pool(sets, features, options.voltage, "charging")
+    test = pool(sets, features, options.voltage, "discharging")
+    condition = condition_number(train, ["I"] + [f"{kind}_{options.governors[0]}"])
+    if condition > CONDITION_LIMIT:
+        raise LawError(
+            f"current and charge are so alike that no law can be told from another "
+            f"(condition number {condition:.3g} of the columns I and I q); add cases with "
+            "other scan rates, windows or slit sizes"
+        )
+    laboratory, result = search_problem(train, settings, comm, **search_options)
+    if comm is not None and comm.rank:
+        return None
+    chosen = choose(laboratory, result, settings.evaluations, test, ordered=True)
+    samples = chosen.independent_samples
+    wide = _all_columns(kind)
+    both = {
+        v: (pool(sets, wide, v, "charging"), pool(sets, wide, v, "discharging"))
+        for v in VOLTAGES
+    }
+    rivals = resistance_rivals(*both[options.voltage], settings, samples, kind)
+    widened = [_in_columns(c, features, wide) for c in chosen.front]
+    chosen = replace_selection(chosen, _in_columns(chosen.best, features, wide), widened)
+    other = VOLTAGES[1 - VOLTAGES.index(options.voltage)]
+    variants = resistance_rivals(*both[other], settings, samples, kind)
+    cases = [s.case for s in sets]
+    law = make_law(
+        both[options.voltage][0],
+        settings,
+        chosen,
+        result,
+        cases=cases,
+        columns=RESISTANCE_COLUMNS,
+        baselines=rivals,
+        extra={
+            "condition_number": condition,
+            "other_voltage": {
+                "voltage": other,
+                "errors": {
+                    n: {"error_train": float(np.sqrt(c.form.error)), "error_test": c.error_test}
+                    for n, c in variants.items()
+                },
+            },
+        },
+    )
+    best = (
+        chosen.best
+        if law.extra["verdict"].startswith("found")
+        else min(rivals.values(), key=lambda c: c.mdl)
+    )
+    governor = _governor(best.form, wide, rivals)
+    meaning = _meaning(sets, options, governor, samples)
+    extra = {
+        **law.extra,
+        "held_out": _held_out(held_out, wide, options.voltage, best, rivals),
+        "slit_size": _against_slit_size(sets, rivals[f"paper_{governor}"]),
+    }
+    return replace(law, meaning=meaning, extra=extra)
+
+
+def _all_columns(kind: str) -> list[str]:
+    charges = [f"{kind}_{g}" for g in GOVERNORS]
+    more = [] if kind == "X" else [f"X_{g}" for g in GOVERNORS]
+    return ["I", *charges, *more, "V", "dQdt_outer", "dQdt_inner", "dIdt", "t"]
+
+
+def _in_columns(candidate: Candidate, old: Sequence[str], new: Sequence[str]) -> Candidate:
+    """Return a candidate whose column tokens count in another list."""
+    tokens = candidate.form.tokens.copy()
+    for t, token in enumerate(tokens.tolist()):
+        if token >= VARIABLE:
+            tokens[t] = VARIABLE + new.index(old[token - VARIABLE])
+    return replace(candidate, form=replace(candidate.form, tokens=tokens))
+
+
+def replace_selection(chosen: Any, best: Candidate, front: list[Candidate]) -> Any:
+    """Return a selection with other candidates."""
+    return replace(chosen, best=best, front=front)
+
+
+def condition_number(problem: Problem, names: Sequence[str]) -> float:
+    """Return the condition number of the columns I and I q, each of norm 1."""
+    i, q = (problem.X[:, problem.columns.index(n)] for n in names)
+    worst = 0.0
+    for g in range(problem.sets):
+        rows = problem.groups == g
+        M = np.stack([i[rows], i[rows] * q[rows]], axis=1)
+        M /= np.linalg.norm(M, axis=0)
+        worst = max(worst, float(np.linalg.cond(M)))
+    return worst
+
+
+def _governor(form: Form, columns: Sequence[str], rivals: dict[str, Candidate]) -> str:
+    """Return the slit whose charge the law uses; else that of the best linear rival."""
+    used = {columns[t - VARIABLE] for t in form.tokens.tolist() if t >= VARIABLE}
+    named = {n.split("_")[1] for n in used if n[:2] in ("q_", "X_")}
+    if len(named) == 1:
+        return named.pop()
+    return min(GOVERNORS, key=lambda g: rivals[f"paper_{g}"].form.error)
+
+
+def _meaning(
+    sets: Sequence[OpeningData],
+    options: ResistanceOptions,
+    governor: str,
+    samples: float,
+) -> dict[str, Any]:
+    return {
+        "voltage": options.voltage,
+        "current": "ionic",
+        "governor": governor,
+        "charge": "abs",
+        "q_max": {
+            "definition": "cycle",
+            "unit": "C/m",
+            "per_case": {s.case: s.q_max[governor] for s in sets},
+        },
+        "basis": "per depth of the simulated half period",
+        "slope": {
+            "per_case": {
+                s.case: _slope(s, governor, options.voltage, samples / len(sets)) for s in sets
+            }
+        },
+        "current_sign": {s.case: s.current_sign for s in sets},
+        "trained_on": "charging half (|applied potential| rising) of the last cycle",
+    }
+
+
+def _slope(s: OpeningData, governor: str, voltage: str, samples: float) -> dict[str, Any]:
+    """Return dR/d|Q| of dphi = I (a + b |Q|), charging half, with its error."""
+    rows = s.charging
+    i, q, y = s.table["I"][rows], s.charge[governor][rows], s.table[voltage][rows]
+    M = np.stack([i, i * q / q.max()], axis=1)
+    size = np.linalg.norm(M, axis=0)
+    c, *_ = np.linalg.lstsq(M / size, y, rcond=None)
+    residual = y - M / size @ c
+    n = max(min(samples, len(y)), 3.0)
+    variance = float(residual @ residual) / len(y) * n / (n - 2.0)
+    inverse = np.linalg.inv((M / size).T @ (M / size)) * variance * len(y) / n
+    scale = float(size[1] * q.max())
+    return {
+        "value": float(c[1] / scale),
+        "unit": "Ohm m^2/C",
+        "standard_error": float(np.sqrt(inverse[1, 1])) / scale,
+    }
+
+
+def _freeze(form: Form, sets: int) -> Form:
+    """Return the form with shared constants fixed, private ones at their mean."""
+    tokens = form.tokens.copy()
+    tokens[tokens == CONSTANT] = FIXED
+    names = tuple(
+        n
+        for n, t in zip(form.names, form.leaves.tolist(), strict=True)
+        if form.tokens[t] == PRIVATE
+    )
+    constants = np.repeat(form.constants.mean(axis=1, keepdims=True), sets, axis=1)
+    return replace(form, tokens=tokens, constants=constants, names=names)
+
+
+def _held_out(
+    sets: Sequence[OpeningData],
+    columns: Sequence[str],
+    voltage: str,
+    best: Candidate,
+    rivals: dict[str, Candidate],
+) -> dict[str, Any]:
+    """Return the error of each law on the discharging half of each left-out case."""
+    if not sets:
+        return {}
+    train = pool(sets, columns, voltage, "charging")
+    test = pool(sets, columns, voltage, "discharging")
+    data = forms.data_for_forms(train, SearchSettings(private_constants=True))
+    table: dict[str, Any] = {}
+    for name, candidate in {"best": best, **rivals}.items():
+        form = forms.fit(_freeze(candidate.form, len(sets)), data, 40)
+        values = form.predict(test.X, test.groups)
+        table[name] = {
+            s.case: _relative(test.y[test.groups == g], values[test.groups == g])
+            for g, s in enumerate(sets)
+        }
+    return table
+
+
+def _relative(y: NDArray[np.float64], f: NDArray[np.float64]) -> float | None:
+    error = float(np.sqrt(np.mean((y - f) ** 2) / np.mean(y**2)))
+    return error if np.isfinite(error) else None
+
+
+def _against_slit_size(sets: Sequence[OpeningData], paper: Candidate) -> dict[str, Any]:
+    """Return how R_c and gamma of the paper's form depend on the slit size d.
+
+    Means over the data sets of each d, and the exponent of a power law d**p fitted to
+    them if there are at least two sizes.
+    """
+    d = np.array([s.slit_size for s in sets])
+    table: dict[str, Any] = {}
+    for name in ("R_c", "gamma"):
+        values = np.array([paper.form.value(name, g) for g in range(len(sets))])
+        table[name] = {f"{size:.6g}": float(values[d == size].mean()) for size in np.unique(d)}
+        if len(np.unique(d)) >= 2 and np.all(values > 0):
+            x, z = np.log(d), np.log(values)
+            M = np.stack([np.ones_like(x), x], axis=1)
+            c, *_ = np.linalg.lstsq(M, z, rcond=None)
+            r = z - M @ c
+            error = None
+            if len(x) > 2:
+                covariance = np.linalg.inv(M.T @ M) * float(r @ r) / (len(x) - 2)
+                error = float(np.sqrt(covariance[1, 1]))
+            table[name]["exponent"] = {"value": float(c[1]), "standard_error": error}
+    return {"unit": "m", **table}
