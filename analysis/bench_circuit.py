@@ -114,7 +114,7 @@ def ours(quick: bool) -> float:
                 for k in range(len(truth))
             ]
 
-            def run(backend: str = backend, threads: int = threads) -> None:
+            def run(batch=batch, backend: str = backend, threads: int = threads) -> None:
                 batch.simulate(
                     CV, backend=backend, threads=threads, **SETTINGS
                 ).electrode_current.sum()

@@ -436,7 +436,7 @@ class NanoCircuit:
     def impedance(
         self, frequency: ArrayLike, bias: float = 0.0, window: float | None = None
     ) -> NDArray[np.complex128]:
-        """Return the impedance around rest; see :func:`nanoslit.circuit.impedance.impedance`."""
+        """Return the impedance around rest; see :mod:`nanoslit.circuit.impedance`."""
         from nanoslit.circuit.impedance import impedance
 
         return impedance(self, frequency, bias, window)

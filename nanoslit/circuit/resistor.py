@@ -89,7 +89,9 @@ class Resistor:
 
 @dataclass
 class LinearResistor(Resistor):
-    """R = R_c - R_c gamma s, s = |w| or w within [-cap, cap], w = a charge_outer + b charge_inner.
+    """R = R_c - R_c gamma s, where s = |w| or w, limited to [-cap, cap].
+
+    w = weight of a x charge at a + weight of b x charge at b.
 
     Rows of ``parameters``: R_c, R_c gamma, weight of a, weight of b (both over Q_max and
     the saturation), cap, sign (-1 for the absolute charge, 1 for the signed one).

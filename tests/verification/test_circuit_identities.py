@@ -233,10 +233,12 @@ def test_half_sweep_start_inside_the_window():
 @pytest.mark.parametrize(
     ("theta", "expected"),
     [
-        (0.3, {"asymmetry": (0.140, 0, 0.124, 0.252), "relative_area": (0.622, 0.714, 0.774, 0.830),
+        (0.3, {"asymmetry": (0.140, 0, 0.124, 0.252),
+               "relative_area": (0.622, 0.714, 0.774, 0.830),
                "corner": (0.91, 1.00, 1.06, 1.13), "contrast": (1.10, 1.09, 1.09, 1.09),
                "relative_top_charge": (0.795, 0.857, 0.903, 0.950)}),
-        (1.0, {"asymmetry": (0.088, 0, 0.114, 0.311), "relative_area": (0.245, 0.308, 0.376, 0.468),
+        (1.0, {"asymmetry": (0.088, 0, 0.114, 0.311),
+               "relative_area": (0.245, 0.308, 0.376, 0.468),
                "corner": (0.61, 0.76, 0.91, 1.17), "contrast": (1.84, 1.88, 1.95, 2.15),
                "relative_top_charge": (0.611, 0.654, 0.698, 0.759)}),
     ],
@@ -263,7 +265,8 @@ def test_saturation_makes_a_hump_and_nothing_else_does():
 
 @pytest.mark.parametrize(
     ("governor", "area", "corner"),
-    [("inner", 0.468, 1.17), ("outer", 0.375, 0.93), ("outer_open", 0.472, 1.19), ("mean", 0.469, 1.17)],
+    [("inner", 0.468, 1.17), ("outer", 0.375, 0.93), ("outer_open", 0.472, 1.19),
+     ("mean", 0.469, 1.17)],
 )  # fmt: skip
 def test_governors_against_independent_values(governor, area, corner):
     r = ladder(0.9, governor=governor).simulate(sweep(1.0), cycle="periodic")
