@@ -86,9 +86,13 @@ def add_excess(simulation: Simulation, traces: Traces, count: int = EQUILIBRIA) 
     charge: Any = traces["slit_charge"]
     for part in PARTS:
         name = f"slit_current_{part}"
-        rest = np.stack([
-            _at_charge(table["slit_charge"][:, k], table[name][:, k], charge[:, k])
-            for k in range(charge.shape[1])], axis=1)
+        rest = np.stack(
+            [
+                _at_charge(table["slit_charge"][:, k], table[name][:, k], charge[:, k])
+                for k in range(charge.shape[1])
+            ],
+            axis=1,
+        )
         traces.values[f"{name}_excess"] = traces[name] - rest
 
 
