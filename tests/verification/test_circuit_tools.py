@@ -407,7 +407,7 @@ def test_explore_command(nanoslit, tmp_path):
         (CIRCUIT.replace("n_slits = 6", "n_slits = 0"), "n_slits"),
         (CIRCUIT + "[circiut]\n", "circuit"),
         (CIRCUIT.replace("periodic", "often"), "cycle"),
-        (CIRCUIT.replace('r_c = "5 ohm"', 'law = "none.json"\nbasis = "absolute"'), "none.json"),
+        (CIRCUIT.replace('r_c = "5 ohm"', 'law = "no.json"\nbasis = "absolute"'), "no.json"),
         ("not toml", "TOML"),
     ],
 )
