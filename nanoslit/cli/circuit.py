@@ -286,7 +286,10 @@ def scale(
     scan_rate: Annotated[
         str | None, typer.Option("--scan-rate", help='Of the film, "10 mV/s".')
     ] = None,
-    upper: Annotated[str, typer.Option("--upper", help="Window 0 V .. this.")] = "0.2 V",
+    upper: Annotated[
+        str | None,
+        typer.Option("--upper", help="Window 0 V .. this; default: that of the cell."),
+    ] = None,
     voltage: Annotated[
         str, typer.Option("--voltage", help="electrochemical or mid.")
     ] = "electrochemical",
@@ -308,7 +311,7 @@ def scale(
     length = _length(sheet_length, "sheet-length")
     choose("voltage", voltage, VOLTAGES)
     film = film_of(_cell(path, result, case, voltage), thickness, length)
-    window = parse_quantity(upper, "V")
+    window = film.q_max / film.c_slit if upper is None else parse_quantity(upper, "V")
     middle = window / film.ladder_time
     rates = middle * np.logspace(-2, 1, 10)
     if scan_rate is not None:
