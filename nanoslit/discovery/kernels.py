@@ -44,63 +44,70 @@ WORST = 1e30
 
 @compiled
 def apply_binary(op, W, r, a, b, s, e):  # type: ignore[no-untyped-def]
-    """Apply a binary operator on points s..e of two rows."""
+    """Apply a binary operator on points s..e of two rows.
+
+    Views with an index from zero: the compiler vectorises only these loops.
+    """
+    u, v, y = W[a, s:e], W[b, s:e], W[r, s:e]
+    m = e - s
     if op == ADD:
-        for i in range(s, e):
-            W[r, i] = W[a, i] + W[b, i]
+        for i in range(m):
+            y[i] = u[i] + v[i]
     elif op == SUB:
-        for i in range(s, e):
-            W[r, i] = W[a, i] - W[b, i]
+        for i in range(m):
+            y[i] = u[i] - v[i]
     elif op == MUL:
-        for i in range(s, e):
-            W[r, i] = W[a, i] * W[b, i]
+        for i in range(m):
+            y[i] = u[i] * v[i]
     elif op == DIV:
-        for i in range(s, e):
-            W[r, i] = W[a, i] / W[b, i]
+        for i in range(m):
+            y[i] = u[i] / v[i]
     elif op == POW:
-        for i in range(s, e):
-            W[r, i] = W[a, i] ** W[b, i]
+        for i in range(m):
+            y[i] = u[i] ** v[i]
 
 
 @compiled
 def apply_unary(op, W, r, a, s, e):  # type: ignore[no-untyped-def]
     """Apply a function on points s..e of a row."""
+    u, y = W[a, s:e], W[r, s:e]
+    m = e - s
     if op == SQRT:
-        for i in range(s, e):
-            W[r, i] = np.sqrt(W[a, i])
+        for i in range(m):
+            y[i] = np.sqrt(u[i])
     elif op == SQUARE:
-        for i in range(s, e):
-            W[r, i] = W[a, i] * W[a, i]
+        for i in range(m):
+            y[i] = u[i] * u[i]
     elif op == CUBE:
-        for i in range(s, e):
-            W[r, i] = W[a, i] * W[a, i] * W[a, i]
+        for i in range(m):
+            y[i] = u[i] * u[i] * u[i]
     elif op == INV:
-        for i in range(s, e):
-            W[r, i] = 1.0 / W[a, i]
+        for i in range(m):
+            y[i] = 1.0 / u[i]
     elif op == ABS:
-        for i in range(s, e):
-            W[r, i] = abs(W[a, i])
+        for i in range(m):
+            y[i] = abs(u[i])
     elif op == EXP:
-        for i in range(s, e):
-            W[r, i] = np.exp(W[a, i])
+        for i in range(m):
+            y[i] = np.exp(u[i])
     elif op == LOG:
-        for i in range(s, e):
-            W[r, i] = np.log(W[a, i])
+        for i in range(m):
+            y[i] = np.log(u[i])
     elif op == SIN:
-        for i in range(s, e):
-            W[r, i] = np.sin(W[a, i])
+        for i in range(m):
+            y[i] = np.sin(u[i])
     elif op == COS:
-        for i in range(s, e):
-            W[r, i] = np.cos(W[a, i])
+        for i in range(m):
+            y[i] = np.cos(u[i])
     elif op == TANH:
-        for i in range(s, e):
-            W[r, i] = np.tanh(W[a, i])
+        for i in range(m):
+            y[i] = np.tanh(u[i])
     elif op == SINH:
-        for i in range(s, e):
-            W[r, i] = np.sinh(W[a, i])
+        for i in range(m):
+            y[i] = np.sinh(u[i])
     elif op == COSH:
-        for i in range(s, e):
-            W[r, i] = np.cosh(W[a, i])
+        for i in range(m):
+            y[i] = np.cosh(u[i])
 
 
 @compiled
@@ -115,9 +122,7 @@ def evaluate(tokens, n, C, bounds, W, columns, refs, k_block):  # type: ignore[n
             level += 1
         elif op < BINARY:
             row = columns + 2 * level
-            c = C[t, g]
-            for i in range(s, e):
-                W[row, i] = c
+            W[row, s:e] = C[t, g]
             refs[level] = row
             level += 1
         elif op < UNARY:
@@ -142,25 +147,27 @@ def evaluate(tokens, n, C, bounds, W, columns, refs, k_block):  # type: ignore[n
 @compiled
 def _sums(W, row, w, wy, weighted, offset, s, e, out):  # type: ignore[no-untyped-def]
     """Add sum w f f, sum w f y and sum w f over a block."""
+    f, z, u = W[row, s:e], wy[s:e], w[s:e]
     ff, fy, f1 = 0.0, 0.0, 0.0
     if weighted:
-        for i in range(s, e):
-            f = W[row, i]
-            ff += w[i] * f * f
-            fy += wy[i] * f
+        for i in range(e - s):
+            ff += u[i] * f[i] * f[i]
+            fy += z[i] * f[i]
         if offset:
-            for i in range(s, e):
-                f1 += w[i] * W[row, i]
-    else:
-        for i in range(s, e):
-            f = W[row, i]
-            ff += f * f
-            fy += wy[i] * f
+            for i in range(e - s):
+                f1 += u[i] * f[i]
+    elif offset:
+        for i in range(e - s):
+            ff += f[i] * f[i]
+            fy += z[i] * f[i]
+            f1 += f[i]
         ff *= w[s]
-        if offset:
-            for i in range(s, e):
-                f1 += W[row, i]
-            f1 *= w[s]
+        f1 *= w[s]
+    else:
+        for i in range(e - s):
+            ff += f[i] * f[i]
+            fy += z[i] * f[i]
+        ff *= w[s]
     out[0] += ff
     out[1] += fy
     out[2] += f1
@@ -297,9 +304,7 @@ def evaluate_with_tangents(  # type: ignore[no-untyped-def]
             level += 1
         elif op < BINARY:
             row = columns + 2 * level
-            c = C[t, g]
-            for i in range(s, e):
-                W[row, i] = c
+            W[row, s:e] = C[t, g]
             refs[level] = row
             lo[level] = leaf
             if op <= PRIVATE:
