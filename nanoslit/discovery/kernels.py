@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from nanoslit.discovery.compiled import compiled
+from nanoslit.discovery.elementary import cos_row, exp_row, log_row, sin_row, tanh_row
 from nanoslit.discovery.tokens import (
     ABS,
     ADD,
@@ -88,20 +89,15 @@ def apply_unary(op, W, r, a, s, e):  # type: ignore[no-untyped-def]
         for i in range(m):
             y[i] = abs(u[i])
     elif op == EXP:
-        for i in range(m):
-            y[i] = np.exp(u[i])
+        exp_row(u, y)
     elif op == LOG:
-        for i in range(m):
-            y[i] = np.log(u[i])
+        log_row(u, y)
     elif op == SIN:
-        for i in range(m):
-            y[i] = np.sin(u[i])
+        sin_row(u, y)
     elif op == COS:
-        for i in range(m):
-            y[i] = np.cos(u[i])
+        cos_row(u, y)
     elif op == TANH:
-        for i in range(m):
-            y[i] = np.tanh(u[i])
+        tanh_row(u, y)
     elif op == SINH:
         for i in range(m):
             y[i] = np.sinh(u[i])
