@@ -50,12 +50,18 @@ _ns_files() {  # programs and libraries of installed Debian packages
 _ns_incomplete() {  # packages that are not installed, or that lost a file
   local package
   for package in "$@"; do
-    if [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2> /dev/null)" != installed ] ||
-      dpkg -L "$package" | grep -E '^/(usr/)?(bin|lib|sbin)/' |
-        xargs -d '\n' -r stat -c '' -- 2>&1 > /dev/null | grep -q .; then
-      printf '%s\n' "$package"
-    fi
+    if ! _ns_installed "$package"; then printf '%s\n' "$package"; fi
   done
+}
+
+_ns_installed() {
+  local lost
+  [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2> /dev/null)" = installed ] || return
+  # mpiexec is a link that belongs to no package
+  [ "$1" != openmpi-bin ] || command -v mpiexec > /dev/null || return
+  lost=$(dpkg -L "$1" | grep -E '^/(usr/)?(bin|lib|sbin)/' |
+    xargs -d '\n' -r stat -c '' -- 2>&1 > /dev/null || true)
+  [ -z "$lost" ]
 }
 
 _ns_apt() {  # install the packages given, or say what the administrator must do
@@ -113,12 +119,12 @@ print(*(p for p in sys.path if p.endswith("-packages") and os.path.isdir(p)), se
 _ns_python_packages() {
   local log=$_ns_venv/install.log
   _ns_say "installing Python packages into .venv"
-  { { [ -x "$_ns_venv/bin/uv" ] || "$_ns_venv/bin/python" -m pip install -q --ignore-installed uv; } &&
+  { { [ -x "$_ns_venv/bin/uv" ] || "$_ns_venv/bin/python" -m pip install -q --retries 1 --ignore-installed uv; } &&
     cd "$_ns_root" &&
     "$_ns_venv/bin/uv" pip install --python "$_ns_venv/bin/python" \
       --overrides "$_ns_venv/overrides.txt" --constraints "$_ns_venv/constraints.txt" \
       --editable '.[all]' --group dev; } < /dev/null > "$log" 2>&1 || {
-    tail -n 5 "$log" >&2
+    grep -v WARNING "$log" | tail -n 3 >&2
     _ns_say "installing Python packages failed (full log: $log); is there a network?"
     return 3
   }
@@ -133,21 +139,29 @@ _ns_check_cluster_python() {
   }
 }
 
-_ns_setup() {
+_ns_debian_ready() {
+  [ -n "${NANOSLIT_PYTHON:-}" ] || _ns_complete "$_ns_venv/.debian.stamp" "$1"
+}
+
+_ns_setup() {  # another process may have done it while this one waited for the lock
   local base=${NANOSLIT_PYTHON:-/usr/bin/python3}
   if [ -n "${NANOSLIT_PYTHON:-}" ]; then
     _ns_check_cluster_python "$base" || return
-  else
+  elif ! _ns_debian_ready "$1"; then
     _ns_apt "${_ns_runtime[@]}" || return
   fi
-  # a whole environment is brought up to date, anything else is built anew
-  { _ns_whole "$_ns_venv/.stamp" && grep -qxF "$base" "$_ns_venv/base.txt"; } ||
-    _ns_new_venv "$base" || return
-  (_ns_python_packages) || return
-  { find "$_ns_venv" -type f ! -name '*.pyc' ! -name '.*stamp*'
-    find "$_ns_venv/bin" -type l
-    [ -n "${NANOSLIT_PYTHON:-}" ] || _ns_files "${_ns_runtime[@]}"
-  } | _ns_stamp "$_ns_venv/.stamp" "$1"
+  if ! _ns_complete "$_ns_venv/.stamp" "$1"; then
+    # a whole environment is brought up to date, anything else is built anew
+    { _ns_whole "$_ns_venv/.stamp" && grep -qxF "$base" "$_ns_venv/base.txt"; } ||
+      _ns_new_venv "$base" || return
+    (_ns_python_packages) || return
+    { find "$_ns_venv" -type f ! -name '*.pyc' ! -name '.*stamp*'
+      find "$_ns_venv/bin" -type l; } | _ns_stamp "$_ns_venv/.stamp" "$1"
+  fi
+  if ! _ns_debian_ready "$1"; then
+    { _ns_files "${_ns_runtime[@]}"; command -v mpiexec; } |
+      _ns_stamp "$_ns_venv/.debian.stamp" "$1"
+  fi
 }
 
 _ns_setup_tests() {  # without rights the tests that need these packages are skipped
@@ -171,10 +185,6 @@ _ns_locked() {  # _ns_locked COMMAND...: one set-up at a time in this checkout
   return "$code"
 }
 
-_ns_setup_once() {  # another process may have done it while this one waited
-  _ns_complete "$_ns_venv/.stamp" "$1" || _ns_setup "$1"
-}
-
 # --- run environment ------------------------------------------------------------
 
 _ns_environment() {
@@ -192,7 +202,8 @@ _ns_environment() {
 _ns_bootstrap() {
   local key packages
   key=$(_ns_key)
-  _ns_complete "$_ns_venv/.stamp" "$key" || _ns_locked _ns_setup_once "$key" || return
+  { _ns_complete "$_ns_venv/.stamp" "$key" && _ns_debian_ready "$key"; } ||
+    _ns_locked _ns_setup "$key" || return
   if [ "${1:-}" = --tests ] && [ -z "${NANOSLIT_PYTHON:-}" ]; then
     mapfile -t packages < <(sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$_ns_root/tests/debian.txt")
     _ns_tests_key=$(_ns_key "${packages[@]}")

@@ -18,6 +18,7 @@ _HOME = {
     "CyclicVoltammetry": "nanoslit.protocol",
     "Electrolyte": "nanoslit.electrolyte",
     "Ion": "nanoslit.electrolyte",
+    "NanoCircuit": "nanoslit.circuit.ladder",
     "NanoslitNetwork": "nanoslit.geometry",
     "content_key": "nanoslit.casefile",
     "read_case": "nanoslit.casefile",

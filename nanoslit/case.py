@@ -9,7 +9,7 @@ from nanoslit.errors import CaseError
 from nanoslit.geometry import Geometry
 from nanoslit.protocol import Protocol
 
-__all__ = ["Case", "Electrode", "MeshSpacing", "Numerics"]
+__all__ = ["Case", "Electrode", "MeshSpacing", "Numerics", "Output"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,26 @@ class Numerics:
 
 
 @dataclass(frozen=True)
+class Output:
+    """Which fields a result keeps besides the traces; never part of the content key.
+
+    Parameters
+    ----------
+    snapshot_potentials : tuple of float, optional
+        Potentials at which the fields are kept, each time the last cycle passes them;
+        by default 1/4, 1/2 and 3/4 of the window, none for an empty list [V].
+    snapshot_times : tuple of float
+        Further times [s].
+    snapshot_vertices : bool
+        Also at the ends of the sweeps of the last cycle.
+    """
+
+    snapshot_potentials: tuple[float, ...] | None = None
+    snapshot_times: tuple[float, ...] = ()
+    snapshot_vertices: bool = True
+
+
+@dataclass(frozen=True)
 class Case:
     """Everything that one simulation needs; one case file reproduces one run.
 
@@ -122,6 +142,7 @@ class Case:
         ``half``: ideal reservoir (bulk concentration, zero potential) at x = 0.
         ``full``: two mirrored electrodes at +V/2 and -V/2, the salt closed in.
     numerics : Numerics
+    output : Output
     """
 
     name: str
@@ -131,6 +152,7 @@ class Case:
     electrode: Electrode = field(default_factory=Electrode)
     cell: str = "half"
     numerics: Numerics = field(default_factory=Numerics)
+    output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
         if self.cell not in ("half", "full"):

@@ -5,7 +5,7 @@ are those of the records (:mod:`nanoslit.case`, :mod:`nanoslit.geometry`, ...).
 
 The content key names the physics and numerics of a case: sha256 of canonical JSON in
 SI units with defaults filled in, numbers rounded to 12 significant digits, keys sorted,
-without the name, with :data:`MODEL_VERSION`. It does not depend on the spelling of
+without the name and the output table, with :data:`MODEL_VERSION`. It does not depend on the spelling of
 units, the order of keys or comments.
 """
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanoslit.case import Case, Electrode, MeshSpacing, Numerics
+from nanoslit.case import Case, Electrode, MeshSpacing, Numerics, Output
 from nanoslit.electrolyte import Electrolyte, Ion
 from nanoslit.errors import CaseError
 from nanoslit.geometry import NanoslitNetwork, Planar
@@ -29,6 +29,7 @@ from nanoslit.protocol import CyclicVoltammetry, PotentialSteps, PotentialTable
 from nanoslit.schema import (
     Choice,
     Either,
+    Flag,
     ListOf,
     Number,
     Place,
@@ -158,6 +159,7 @@ def _case(
     electrode: Electrode | None = None,
     cell: str = "half",
     numerics: Numerics | None = None,
+    output: Output | None = None,
 ) -> Case:
     return Case(
         name,
@@ -167,6 +169,7 @@ def _case(
         electrode or Electrode(),
         cell,
         numerics or Numerics(),
+        output or Output(),
     )
 
 
@@ -301,6 +304,15 @@ _NUMERICS = Record(
     },
 )
 
+_OUTPUT = Record(
+    Output,
+    {
+        "snapshot_potentials": ListOf(_POTENTIAL),
+        "snapshot_times": ListOf(Quantity("a time", "s", "100 ns", sign=">=0")),
+        "snapshot_vertices": Flag(),
+    },
+)
+
 CASE: Record = Record(
     _case,
     {
@@ -311,6 +323,7 @@ CASE: Record = Record(
         "cell": Record(_cell, {"kind": Choice(("half", "full"))}, attributes={"kind": str}),
         "protocol": _PROTOCOL,
         "numerics": _NUMERICS,
+        "output": _OUTPUT,
     },
 )
 
@@ -482,7 +495,7 @@ def canonical(case: Case) -> dict[str, Any]:
     """Return the plain SI data that the content key is made of."""
     number: Callable[[Quantity, float], Any] = lambda _, value: round_significant(value)  # noqa: E731
     data = CASE.export(case, number)
-    del data["name"]
+    del data["name"], data["output"]
     return {"model_version": MODEL_VERSION, **data}
 
 

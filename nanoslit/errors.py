@@ -9,6 +9,7 @@ __all__ = [
     "CaseError",
     "CircuitError",
     "ConvergenceError",
+    "DamagedFileError",
     "GeometryError",
     "LaunchError",
     "LawError",
@@ -53,6 +54,12 @@ class LawError(NanoslitError, ValueError):
 
 class ResultFileError(NanoslitError, OSError):
     """A result or checkpoint file is missing, damaged or of another version."""
+
+
+class DamagedFileError(ResultFileError):
+    """A result or checkpoint file was truncated or changed since it was written."""
+
+    exit_code = 1
 
 
 class MissingExtraError(NanoslitError, ImportError):

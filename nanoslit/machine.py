@@ -14,21 +14,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nanoslit.launch import clean_environment
+
 __all__ = ["Finding", "examine"]
 
 _BOOTSTRAP = "bash jobs/bootstrap.sh installs it on Debian; on a cluster see the README"
-# variables by which a launcher tells a process its rank: a nested launch must not see them
-_LAUNCHER_PREFIXES = (
-    "OMPI_COMM", "OMPI_UNIVERSE", "OMPI_FIRST", "OMPI_FILE", "OMPI_COMMAND", "OMPI_ARGV",
-    "OMPI_APP", "OMPI_NUM", "OMPI_MCA_orte", "OMPI_MCA_ess", "OMPI_MCA_initial",
-    "OMPI_MCA_shmem", "PMIX_", "OPAL_", "PRTE_", "HYDI_", "PMI_",
-)  # fmt: skip
-
 _IMPORT_PROBE = """
 import json, {module}
 print(json.dumps({module}.__version__))
@@ -124,12 +119,6 @@ def examine(timeout: float = 60.0) -> list[Finding]:
         How long the program on two ranks may take [s].
     """
     return [*_packages(), *_parallel(timeout), *_scheduler()]
-
-
-def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a program that starts MPI afresh."""
-    kept = {k: v for k, v in environment.items() if not k.startswith(_LAUNCHER_PREFIXES)}
-    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **kept}
 
 
 def _run(command: list[str], timeout: float) -> tuple[Any, str]:

@@ -136,9 +136,7 @@ class MpiCommunicator:
         if target is None:
             return []
         ends = np.cumsum(sizes)
-        return [
-            target[e - s : e].tobytes().decode() for s, e in zip(sizes, ends, strict=True)
-        ]
+        return [target[e - s : e].tobytes().decode() for s, e in zip(sizes, ends, strict=True)]
 
     def broadcast_text(self, text: str) -> str:
         """Return rank 0's text on every rank."""
@@ -196,9 +194,7 @@ def raise_together(comm: Communicator, error: Exception | None) -> None:
             raise error
         return
     mine = "" if error is None else f"{type(error).__name__}\n{error}"
-    flags = comm.finish(
-        comm.start_maximum(np.array([comm.size - comm.rank if mine else 0]))
-    )
+    flags = comm.finish(comm.start_maximum(np.array([comm.size - comm.rank if mine else 0])))
     if not flags[0]:
         return
     first = comm.size - int(flags[0])

@@ -23,6 +23,7 @@ from nanoslit.units import parse_quantity, round_significant
 __all__ = [
     "Choice",
     "Either",
+    "Flag",
     "ListOf",
     "Node",
     "Number",
@@ -203,6 +204,25 @@ class Whole(Node):
         """Say what is allowed."""
         low = -self.highest if self.lowest is None else self.lowest
         return f"{self.what}, {low} to {self.highest}"
+
+
+@dataclass(frozen=True)
+class Flag(Node):
+    """True or false."""
+
+    def read(self, raw: Any, at: Place) -> bool:
+        """Return the value."""
+        if not isinstance(raw, bool):
+            at.fail("is neither true nor false", given=show(raw), allowed=self.describe())
+        return bool(raw)
+
+    def export(self, value: Any, leaf: Leaf) -> Any:
+        """Return the value."""
+        return bool(value)
+
+    def describe(self) -> str:
+        """Say what is allowed."""
+        return "true or false"
 
 
 @dataclass(frozen=True)

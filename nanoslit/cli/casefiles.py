@@ -93,13 +93,9 @@ def _physics_rows(case: Case, e: Estimates) -> Iterator[tuple[str, str, str]]:
 def _mesh_rows(case: Case) -> Iterator[tuple[str, str, str]]:
     """Yield the size of the mesh and the memory that a direct solve takes."""
     from nanoslit.estimates import memory_estimate
+    from nanoslit.mpnp.grid import build_grid
 
-    try:
-        from nanoslit.mpnp.grid import build_grid  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        yield "cells", "n/a", "no mesh builder in this version"
-        return
-    cells, ions = build_grid(case).n_cells, len(case.electrolyte.ions)
-    yield "cells", f"{cells}", f"{(ions + 1) * cells} unknowns"
-    memory = memory_estimate(cells, ions)
+    nodes, ions = build_grid(case).n_nodes, len(case.electrolyte.ions)
+    yield "cells", f"{nodes}", f"control volumes; {(ions + 1) * nodes} unknowns"
+    memory = memory_estimate(nodes, ions)
     yield "memory (estimate)", f"{memory / 1e6:.0f} MB", "direct solver, one process"

@@ -36,9 +36,9 @@ def discover(
     results: Annotated[
         list[Path] | None, typer.Argument(help="Result files of 'nanoslit run'.")
     ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Law file to write.")
-    ] = Path("LAW.json"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Law file to write.")] = Path(
+        "LAW.json"
+    ),
     table: Annotated[
         Path | None, typer.Option(help="A table instead: .csv, .h5 or .parquet.")
     ] = None,
@@ -81,9 +81,7 @@ def discover(
         int, typer.Option(help="Generations between migrations.")
     ] = 10,
     max_size: Annotated[int, typer.Option(help="Largest number of nodes.")] = 30,
-    voltage: Annotated[
-        str, typer.Option(help="From results: mid or electrochemical.")
-    ] = "mid",
+    voltage: Annotated[str, typer.Option(help="From results: mid or electrochemical.")] = "mid",
     charge: Annotated[str, typer.Option(help="From results: auto, q or X.")] = "auto",
     checkpoint_generations: Annotated[
         int, typer.Option(help="Checkpoint every so many generations; 0: by time only.")
@@ -200,9 +198,7 @@ def _run(task: Any, comm: Communicator, quiet: bool, **options: Any) -> Resistan
     from nanoslit.discovery.islands import RESUME_CODE, StopRequest
 
     with StopRequest() as stop, Display(task.settings, quiet or comm.rank > 0) as display:
-        law: ResistanceLaw | None = task.run(
-            comm, stop=stop, report=display.update, **options
-        )
+        law: ResistanceLaw | None = task.run(comm, stop=stop, report=display.update, **options)
         interrupted = stop.raised
     if law is not None and law.extra.get("interrupted"):
         interrupted = True

@@ -105,7 +105,9 @@ def write_manifest(root: Path, epoch: int, laboratory: Laboratory) -> None:
         "islands": laboratory.settings.islands,
         "version": __version__,
     }
-    atomic.write_text(_folder(root, epoch) / "manifest.json", json.dumps(record, indent=1) + "\n")
+    atomic.write_text(
+        _folder(root, epoch) / "manifest.json", json.dumps(record, indent=1) + "\n"
+    )
     for old in sorted(root.glob("epoch-*"))[:-2]:
         shutil.rmtree(old)
 

@@ -80,14 +80,11 @@ def _read_csv(path: Path) -> Table:
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(head):
             raise LawError(
-                f"row {number} of {str(path)!r} has {len(row)} fields, the head has "
-                f"{len(head)}"
+                f"row {number} of {str(path)!r} has {len(row)} fields, the head has {len(head)}"
             )
     if len(rows) == 1:
         return {name: np.zeros(0) for name in head}
-    return {
-        name: _numbers([row[j] for row in rows[1:]]) for j, name in enumerate(head)
-    }
+    return {name: _numbers([row[j] for row in rows[1:]]) for j, name in enumerate(head)}
 
 
 def _numbers(cells: list[str]) -> NDArray[Any]:
@@ -115,9 +112,7 @@ def _read_parquet(path: Path) -> Table:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
-        raise MissingExtraError(
-            "Parquet needs pyarrow: pip install 'nanoslit[data]'"
-        ) from None
+        raise MissingExtraError("Parquet needs pyarrow: pip install 'nanoslit[data]'") from None
     table = parquet.read_table(path)
     return {n: np.asarray(table[n].to_numpy()) for n in table.column_names}
 
@@ -333,9 +328,7 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _case_traces(
-    name: str, data: dict[str, NDArray[Any]], text: str, path: Path
-) -> CaseTraces:
+def _case_traces(name: str, data: dict[str, NDArray[Any]], text: str, path: Path) -> CaseTraces:
     from nanoslit.casefile import case_from_toml
 
     case = case_from_toml(text, f"case stored in {path}")

@@ -107,11 +107,7 @@ def unit_text(dims: Exponents) -> str:
         if power == 1:
             parts.append(base)
         elif power:
-            parts.append(
-                f"{base}**{power}"
-                if power.denominator == 1
-                else f"{base}**({power})"
-            )
+            parts.append(f"{base}**{power}" if power.denominator == 1 else f"{base}**({power})")
     return "*".join(parts)
 
 
@@ -195,9 +191,7 @@ class DimensionTable:
             vectors, columns, codes, allowed, product, quotient, unary
         )
         goal = -1 if constants == "scale" else index.get(target, -1)
-        if goal >= 0 and smallest[goal] >= UNREACHABLE or (
-            goal < 0 and constants != "scale"
-        ):
+        if goal >= 0 and smallest[goal] >= UNREACHABLE or (goal < 0 and constants != "scale"):
             listed = ", ".join(
                 f"{n} [{unit_text(v) or '1'}]" for n, v in zip(names, columns, strict=False)
             )

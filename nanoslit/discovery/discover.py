@@ -54,9 +54,7 @@ def choose(
 ) -> Selection:
     """Choose a law with what is left of the budget."""
     left = max(evaluations - result.evaluations, evaluations // 50)
-    return selection.select(
-        laboratory, result.front, test=test, ordered=ordered, budget=left
-    )
+    return selection.select(laboratory, result.front, test=test, ordered=ordered, budget=left)
 
 
 def fit_rival(
@@ -93,9 +91,7 @@ def fit_rival(
     best: Form | None = None
     spent = 0
     for factor in (1.0, 0.2, 5.0, -1.0):
-        values = {
-            k: v * (1.0 if k == scale_name else factor) for k, v in start.items()
-        }
+        values = {k: v * (1.0 if k == scale_name else factor) for k, v in start.items()}
         form = Form.from_text(text, problem.columns, values, private, problem.sets)
         if scale_name is not None:
             form = _with_least_squares_scale(form, scale_name, problem)

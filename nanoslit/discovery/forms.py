@@ -89,9 +89,7 @@ class Form:
     def parameters(self) -> int:
         """Number of fitted numbers."""
         sets = self.constants.shape[1]
-        return int(
-            sum(sets if self.tokens[t] == PRIVATE else 1 for t in self.leaves.tolist())
-        )
+        return int(sum(sets if self.tokens[t] == PRIVATE else 1 for t in self.leaves.tolist()))
 
     def value(self, name: str, data_set: int = 0) -> float:
         """Return one constant."""
@@ -170,9 +168,7 @@ class Form:
         reader = _Reader(columns, dict(start or {}), set(private))
         reader.visit(formula.parse(text))
         numbers = np.repeat(np.array(reader.values)[:, None], sets, axis=1)
-        return cls(
-            np.array(reader.tokens, dtype=np.int16), numbers, tuple(reader.names)
-        )
+        return cls(np.array(reader.tokens, dtype=np.int16), numbers, tuple(reader.names))
 
 
 class _Reader:
@@ -230,9 +226,7 @@ class _Reader:
                 if name in self.names:
                     raise LawError(f"constant {name!r} may occur only once")
                 self.names.append(name)
-                self.emit(
-                    PRIVATE if name in self.private else CONSTANT, self.start[name]
-                )
+                self.emit(PRIVATE if name in self.private else CONSTANT, self.start[name])
             case ast.Name(id=name) if name in formula.NUMBERS:
                 self.emit(FIXED, formula.NUMBERS[name])
             case _:
@@ -292,8 +286,17 @@ def misfit(form: Form, data: PackedData) -> float:
     """Return the mean square misfit [-]; WORST if not finite."""
     out = np.zeros(1)
     kernels.score_rows(
-        form.tokens[None], np.array([len(form.tokens)]), form.constants[None],
-        data.bounds, data.W, data.columns, data.w, data.wy, data.norm, data.flags, out,
+        form.tokens[None],
+        np.array([len(form.tokens)]),
+        form.constants[None],
+        data.bounds,
+        data.W,
+        data.columns,
+        data.w,
+        data.wy,
+        data.norm,
+        data.flags,
+        out,
         np.zeros((1, data.norm.shape[0], 2)),
     )
     # the closed form loses what is below rounding of the target: sum the squares
@@ -301,8 +304,13 @@ def misfit(form: Form, data: PackedData) -> float:
         return float(out[0])
     values = np.empty((1, data.length))
     kernels.evaluate_rows(
-        form.tokens[None], np.array([len(form.tokens)]), form.constants[None],
-        data.bounds, data.W, data.columns, values,
+        form.tokens[None],
+        np.array([len(form.tokens)]),
+        form.constants[None],
+        data.bounds,
+        data.W,
+        data.columns,
+        values,
     )
     error = float(data.w @ (data.y - values[0]) ** 2)
     return error if np.isfinite(error) else kernels.WORST
@@ -330,8 +338,19 @@ def fit(form: Form, data: PackedData, steps: int = 50, tau: float | None = None)
     C = form.constants.copy()
     A = np.zeros((data.norm.shape[0], 2))
     _, count = kernels.fit_constants(
-        form.tokens, len(form.tokens), C, data.bounds, data.W, data.columns, data.w,
-        data.y, data.wy, data.norm, data.flags, steps, A,
+        form.tokens,
+        len(form.tokens),
+        C,
+        data.bounds,
+        data.W,
+        data.columns,
+        data.w,
+        data.y,
+        data.wy,
+        data.norm,
+        data.flags,
+        steps,
+        A,
     )
     fitted = replace(form, constants=C)
     error = misfit(fitted, data)
@@ -351,9 +370,7 @@ def _covariance(
     leaves = form.leaves
     place = np.zeros((len(leaves) + 2, data.sets), dtype=np.int64)
     n = len(form.tokens)
-    m = int(
-        kernels.place_parameters(form.tokens, n, data.sets, data.flags, leaves, place)
-    )
+    m = int(kernels.place_parameters(form.tokens, n, data.sets, data.flags, leaves, place))
     if m == 0 or error >= kernels.WORST:
         return None, place
     H, gradient = np.zeros((m, m)), np.zeros(m)
@@ -361,8 +378,22 @@ def _covariance(
     A[:, 0] = 1.0
     D = np.empty((max(len(leaves), 1), data.W.shape[1]))
     kernels.normal_equations(
-        form.tokens, n, form.constants, data.bounds, data.W, data.columns, data.w,
-        data.y, data.norm, data.flags, A, leaves, place, D, H, gradient,
+        form.tokens,
+        n,
+        form.constants,
+        data.bounds,
+        data.W,
+        data.columns,
+        data.w,
+        data.y,
+        data.norm,
+        data.flags,
+        A,
+        leaves,
+        place,
+        D,
+        H,
+        gradient,
     )
     size = np.sqrt(np.maximum(np.diag(H), 1e-300))
     if not np.all(np.isfinite(H)) or data.length <= m:
@@ -371,8 +402,13 @@ def _covariance(
     if tau is None:
         values = np.empty((1, data.length))
         kernels.evaluate_rows(
-            form.tokens[None], np.array([n]), form.constants[None], data.bounds,
-            data.W, data.columns, values,
+            form.tokens[None],
+            np.array([n]),
+            form.constants[None],
+            data.bounds,
+            data.W,
+            data.columns,
+            values,
         )
         tau = autocorrelation_time((data.y - values[0]) * np.sqrt(data.w), data)
     variance = error / max(data.length / tau - m, 1.0)
@@ -474,9 +510,7 @@ def _solve(rows: list[tuple[list[Fraction], Exponents]], k: int) -> list[Exponen
         for r in range(len(table)):
             if r != at and table[r][column]:
                 factor = table[r][column]
-                table[r] = [
-                    x - factor * y for x, y in zip(table[r], table[at], strict=True)
-                ]
+                table[r] = [x - factor * y for x, y in zip(table[r], table[at], strict=True)]
         pivots.append(column)
         at += 1
     result = [NONE] * k

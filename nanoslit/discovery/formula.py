@@ -91,9 +91,7 @@ def _check(node: ast.expr, text: str) -> None:
 def names_of(tree: ast.expr) -> set[str]:
     """Return the names of columns and constants in a formula."""
     called = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
-    return {
-        n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in called
-    }
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in called}
 
 
 def evaluate(tree: ast.expr, values: Mapping[str, Any]) -> Any:

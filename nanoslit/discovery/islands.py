@@ -96,9 +96,7 @@ class StopRequest:
 class Archipelago:
     """The islands of one rank, their mail, and the agreement with other ranks."""
 
-    def __init__(
-        self, laboratory: Laboratory, comm: Communicator, folder: Path | None
-    ) -> None:
+    def __init__(self, laboratory: Laboratory, comm: Communicator, folder: Path | None) -> None:
         self.laboratory = laboratory
         self.comm = comm
         self.folder = folder

@@ -410,14 +410,26 @@ def normal_equations(  # type: ignore[no-untyped-def]
     grad[:] = 0.0
     k = leaves.shape[0]
     for j in range(bounds.shape[0]):
-        row = evaluate_with_tangents(
-            tokens, n, C, bounds, W, columns, refs, lo, hi, D, j
-        )
+        row = evaluate_with_tangents(tokens, n, C, bounds, W, columns, refs, lo, hi, D, j)
         g = bounds[j, 2]
         b = g if by_set else 0
         _accumulate(
-            W, row, D, k, w, y, A, b, g, bounds[j, 0], bounds[j, 1], place, offset,
-            scaled, H, grad,
+            W,
+            row,
+            D,
+            k,
+            w,
+            y,
+            A,
+            b,
+            g,
+            bounds[j, 0],
+            bounds[j, 1],
+            place,
+            offset,
+            scaled,
+            H,
+            grad,
         )
 
 
@@ -476,9 +488,7 @@ def fit_constants(  # type: ignore[no-untyped-def]
     H = np.zeros((m, m))
     grad = np.zeros(m)
     trial = C.copy()
-    error = score_one(
-        tokens, n, C, bounds, W, columns, refs, w, wy, norm, flags, S, A
-    )
+    error = score_one(tokens, n, C, bounds, W, columns, refs, w, wy, norm, flags, S, A)
     count = 1
     if k == 0 or error >= WORST:
         return error, count
@@ -486,7 +496,21 @@ def fit_constants(  # type: ignore[no-untyped-def]
     B = A.copy()
     for _ in range(iterations):
         normal_equations(
-            tokens, n, C, bounds, W, columns, w, y, norm, flags, A, leaves, place, D, H,
+            tokens,
+            n,
+            C,
+            bounds,
+            W,
+            columns,
+            w,
+            y,
+            norm,
+            flags,
+            A,
+            leaves,
+            place,
+            D,
+            H,
             grad,
         )
         count += 1 + k

@@ -143,16 +143,12 @@ class LawForm:
         arrays = {k: np.asarray(v, dtype=np.float64) for k, v in columns.items()}
         known = self.values(case) | arrays if self._has_symbols else arrays
         result = np.asarray(formula.evaluate(self.tree, known), dtype=np.float64)
-        shape = (
-            np.broadcast_shapes(*(a.shape for a in arrays.values())) if arrays else ()
-        )
+        shape = np.broadcast_shapes(*(a.shape for a in arrays.values())) if arrays else ()
         return np.broadcast_to(result, np.broadcast_shapes(result.shape, shape)).copy()
 
     @cached_property
     def _has_symbols(self) -> bool:
-        return bool(self.constants) and bool(
-            formula.names_of(self.tree) & set(self.constants)
-        )
+        return bool(self.constants) and bool(formula.names_of(self.tree) & set(self.constants))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of this form."""
@@ -176,18 +172,12 @@ class LawForm:
         LawError
             If the expression or a constant is missing or unreadable.
         """
-        if not isinstance(entry, Mapping) or not isinstance(
-            entry.get("expression"), str
-        ):
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("expression"), str):
             raise LawError(f"{where} must be an object with an 'expression' (text)")
         constants = entry.get("constants") or {}
         for name, constant in constants.items():
-            if not isinstance(constant, Mapping) or not {"value", "per_case"} & set(
-                constant
-            ):
-                raise LawError(
-                    f"constant {name!r} of {where} must hold 'value' or 'per_case'"
-                )
+            if not isinstance(constant, Mapping) or not {"value", "per_case"} & set(constant):
+                raise LawError(f"constant {name!r} of {where} must hold 'value' or 'per_case'")
         form = cls(
             expression=entry["expression"],
             constants=constants,
@@ -236,9 +226,7 @@ class ResistanceLaw:
 
     best: LawForm
     target: str = RESISTANCE_TARGET
-    columns: Mapping[str, Mapping[str, str]] = field(
-        default_factory=lambda: RESISTANCE_COLUMNS
-    )
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: RESISTANCE_COLUMNS)
     front: Sequence[LawForm] = ()
     baselines: Mapping[str, LawForm] = field(default_factory=dict)
     evaluations: int | None = None
@@ -414,9 +402,7 @@ class ResistanceLaw:
         points = max(2, int(round(20000 ** (1 / max(len(names), 1)))))
         axes = [np.linspace(*ranges[n], min(points, 2001)) for n in names]
         mesh = np.meshgrid(*axes, indexing="ij")
-        value = self.resistance(
-            {n: m.ravel() for n, m in zip(names, mesh, strict=True)}, case
-        )
+        value = self.resistance({n: m.ravel() for n, m in zip(names, mesh, strict=True)}, case)
         return bool(np.all(np.isfinite(value)) and np.all(value > 0))
 
     def sympy(self) -> Any:
@@ -426,9 +412,7 @@ class ResistanceLaw:
         """
         import sympy
 
-        symbols = {
-            n: sympy.Symbol(n, real=True) for n in formula.names_of(self.best.tree)
-        }
+        symbols = {n: sympy.Symbol(n, real=True) for n in formula.names_of(self.best.tree)}
         return sympy.sympify(self.best.expression, locals=symbols)
 
     def to_python(self, name: str = "law") -> str:
@@ -516,9 +500,7 @@ class ResistanceLaw:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise LawError(
-                f"cannot read the law file {os.fspath(path)!r}: {error}"
-            ) from None
+            raise LawError(f"cannot read the law file {os.fspath(path)!r}: {error}") from None
         try:
             record = json.loads(text)
         except json.JSONDecodeError as error:

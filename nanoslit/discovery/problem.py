@@ -106,9 +106,7 @@ class SearchSettings:
         if unknown or not self.operators:
             raise LawError(f"unknown operators {unknown}; known: {' '.join(OPERATORS)}")
         if self.topology not in ("ring", "pairs", "none"):
-            raise LawError(
-                f"topology = {self.topology!r} must be 'ring', 'pairs' or 'none'"
-            )
+            raise LawError(f"topology = {self.topology!r} must be 'ring', 'pairs' or 'none'")
         if self.constant_units not in CONSTANT_UNITS:
             raise LawError(
                 f"constant units {self.constant_units!r} must be one of {CONSTANT_UNITS}"
@@ -126,9 +124,7 @@ class SearchSettings:
         if not 0 <= self.seed < 2**63:
             raise LawError(f"seed = {self.seed!r} must be between 0 and 2**63 - 1")
         if not 1 <= self.max_size <= MAX_TOKENS:
-            raise LawError(
-                f"max_size = {self.max_size!r} must be between 1 and {MAX_TOKENS}"
-            )
+            raise LawError(f"max_size = {self.max_size!r} must be between 1 and {MAX_TOKENS}")
         if len(self.rates) != 6 or min(self.rates) < 0 or not sum(self.rates) > 0:
             raise LawError("rates must be six numbers >= 0, not all of them zero")
 
@@ -208,17 +204,13 @@ class Problem:
                 f"an offset of {self.target!r} would be a constant with a unit; switch "
                 "the offset off or allow constants with units"
             )
-        return DimensionTable.build(
-            units, target, settings.operators, mode, self.columns
-        )
+        return DimensionTable.build(units, target, settings.operators, mode, self.columns)
 
 
 def _require_usable(problem: Problem) -> None:
     X, y, names = problem.X, problem.y, problem.columns
     if X.ndim != 2 or X.shape != (len(y), len(names)):
-        raise LawError(
-            f"features have shape {X.shape}, expected ({len(y)}, {len(names)})"
-        )
+        raise LawError(f"features have shape {X.shape}, expected ({len(y)}, {len(names)})")
     needed = max(8, 2 * len(names))
     if len(y) < needed:
         raise LawError(
@@ -298,9 +290,7 @@ class PackedData:
         W = np.empty((X.shape[1] + 2 * MAX_TOKENS, len(y)))
         W[: X.shape[1]] = X.T
         bounds = [
-            (s, min(s + BLOCK, hi), k)
-            for k, lo, hi in _runs(g)
-            for s in range(lo, hi, BLOCK)
+            (s, min(s + BLOCK, hi), k) for k, lo, hi in _runs(g) for s in range(lo, hi, BLOCK)
         ]
         flags = np.array([bool(np.ptp(w) > 0), offset, settings.scale, by_set])
         return cls(

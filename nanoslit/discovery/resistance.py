@@ -217,8 +217,10 @@ def discover_resistance(
             },
         },
     )
-    best = chosen.best if law.extra["verdict"].startswith("found") else min(
-        rivals.values(), key=lambda c: c.mdl
+    best = (
+        chosen.best
+        if law.extra["verdict"].startswith("found")
+        else min(rivals.values(), key=lambda c: c.mdl)
     )
     governor = _governor(best.form, wide, rivals)
     meaning = _meaning(sets, options, governor, samples)
@@ -236,9 +238,7 @@ def _all_columns(kind: str) -> list[str]:
     return ["I", *charges, *more, "V", "dQdt_outer", "dQdt_inner", "dIdt", "t"]
 
 
-def _in_columns(
-    candidate: Candidate, old: Sequence[str], new: Sequence[str]
-) -> Candidate:
+def _in_columns(candidate: Candidate, old: Sequence[str], new: Sequence[str]) -> Candidate:
     """Return a candidate whose column tokens count in another list."""
     tokens = candidate.form.tokens.copy()
     for t, token in enumerate(tokens.tolist()):
@@ -292,8 +292,7 @@ def _meaning(
         "basis": "per depth of the simulated half period",
         "slope": {
             "per_case": {
-                s.case: _slope(s, governor, options.voltage, samples / len(sets))
-                for s in sets
+                s.case: _slope(s, governor, options.voltage, samples / len(sets)) for s in sets
             }
         },
         "current_sign": {s.case: s.current_sign for s in sets},
@@ -301,9 +300,7 @@ def _meaning(
     }
 
 
-def _slope(
-    s: OpeningData, governor: str, voltage: str, samples: float
-) -> dict[str, Any]:
+def _slope(s: OpeningData, governor: str, voltage: str, samples: float) -> dict[str, Any]:
     """Return dR/d|Q| of dphi = I (a + b |Q|), charging half, with its error."""
     rows = s.charging
     i, q, y = s.table["I"][rows], s.charge[governor][rows], s.table[voltage][rows]
@@ -364,9 +361,7 @@ def _relative(y: NDArray[np.float64], f: NDArray[np.float64]) -> float | None:
     return error if np.isfinite(error) else None
 
 
-def _against_slit_size(
-    sets: Sequence[OpeningData], paper: Candidate
-) -> dict[str, Any]:
+def _against_slit_size(sets: Sequence[OpeningData], paper: Candidate) -> dict[str, Any]:
     """Return how R_c and gamma of the paper's form depend on the slit size d.
 
     Means over the data sets of each d, and the exponent of a power law d**p fitted to
@@ -376,9 +371,7 @@ def _against_slit_size(
     table: dict[str, Any] = {}
     for name in ("R_c", "gamma"):
         values = np.array([paper.form.value(name, g) for g in range(len(sets))])
-        table[name] = {
-            f"{size:.6g}": float(values[d == size].mean()) for size in np.unique(d)
-        }
+        table[name] = {f"{size:.6g}": float(values[d == size].mean()) for size in np.unique(d)}
         if len(np.unique(d)) >= 2 and np.all(values > 0):
             x, z = np.log(d), np.log(values)
             M = np.stack([np.ones_like(x), x], axis=1)

@@ -95,15 +95,15 @@ def _renamed(tokens: Any, constants: Any) -> Form:
     return Form(tokens, constants, tuple(f"c{k}" for k in range(count)))
 
 
-def polish(laboratory: Laboratory, individual: Individual, steps: int) -> tuple[Individual, int]:
+def polish(
+    laboratory: Laboratory, individual: Individual, steps: int
+) -> tuple[Individual, int]:
     """Fit the constants of an individual further."""
     C = individual.constants.copy()
     error, count, _ = laboratory.fit(individual.tokens, C, steps)
     if error >= individual.error:
         return individual, count
-    better = Individual(
-        individual.tokens, C, individual.cdim, individual.hash, error
-    )
+    better = Individual(individual.tokens, C, individual.cdim, individual.hash, error)
     return better, count
 
 
@@ -113,9 +113,7 @@ def reductions(laboratory: Laboratory, individual: Individual) -> list[Individua
     spans = _spans(tokens)
     found: dict[int, Individual] = {}
     for t, (lo, parts) in enumerate(spans):
-        options = [
-            (tokens[a : b + 1], C[a : b + 1], cdim[a : b + 1]) for a, b in parts
-        ]
+        options = [(tokens[a : b + 1], C[a : b + 1], cdim[a : b + 1]) for a, b in parts]
         if parts:
             one = np.ones((1, C.shape[1]))
             options.append((np.array([CONSTANT], dtype=np.int16), one, np.zeros(1, int)))
@@ -390,8 +388,7 @@ def law_form(
     units = [""] * len(form.names)
     if problem.units is not None:
         units = [
-            unit_text(u)
-            for u in forms.constant_units(form, problem.units, problem.target_unit)
+            unit_text(u) for u in forms.constant_units(form, problem.units, problem.target_unit)
         ]
     constants: dict[str, Any] = {}
     for k, (name, unit) in enumerate(zip(form.names, units, strict=True)):
@@ -447,9 +444,7 @@ def latex(expression: str) -> str:
     names = formula.names_of(formula.parse(expression))
     symbols = {n: sympy.Symbol(n, real=True) for n in names}
     value = sympy.sympify(expression, locals=symbols)
-    rounded = value.xreplace(
-        {f: sympy.Float(f, 4) for f in value.atoms(sympy.Float)}
-    )
+    rounded = value.xreplace({f: sympy.Float(f, 4) for f in value.atoms(sympy.Float)})
     return str(sympy.latex(rounded))
 
 

@@ -90,9 +90,7 @@ class TableTask:
         )
 
 
-def _split(
-    table: Table, group: str | None, hold_out: Sequence[str]
-) -> tuple[Table, Table]:
+def _split(table: Table, group: str | None, hold_out: Sequence[str]) -> tuple[Table, Table]:
     from nanoslit.discovery.dataset import _label
 
     if group is None or group not in table:
@@ -101,8 +99,7 @@ def _split(
     unknown = set(hold_out) - set(labels.tolist())
     if unknown:
         raise LawError(
-            f"no data set {sorted(unknown)} to hold out; there are "
-            f"{np.unique(labels).tolist()}"
+            f"no data set {sorted(unknown)} to hold out; there are {np.unique(labels).tolist()}"
         )
     held = np.isin(labels, list(hold_out))
     return (

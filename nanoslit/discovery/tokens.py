@@ -124,9 +124,7 @@ def encode(tokens: Tokens, constants: Constants, columns: Sequence[str]) -> str:
     return stack[0]
 
 
-def decode(
-    text: str, columns: Sequence[str], data_sets: int = 1
-) -> tuple[Tokens, Constants]:
+def decode(text: str, columns: Sequence[str], data_sets: int = 1) -> tuple[Tokens, Constants]:
     """Read :func:`encode`'s text.
 
     Raises

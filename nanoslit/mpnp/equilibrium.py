@@ -34,30 +34,32 @@ def wall_charge(electrolyte: Electrolyte, potential: float) -> float:
     psi = potential / electrolyte.thermal_voltage
     volume = electrolyte.ion_volume
     if volume > 0:
-        excess = sum(volume * i.concentration * math.expm1(-i.charge * psi)
-                     for i in electrolyte.ions)
+        excess = sum(
+            volume * i.concentration * math.expm1(-i.charge * psi) for i in electrolyte.ions
+        )
         pressure = math.log1p(excess) / volume
     else:
-        pressure = sum(i.concentration * math.expm1(-i.charge * psi)
-                       for i in electrolyte.ions)
+        pressure = sum(i.concentration * math.expm1(-i.charge * psi) for i in electrolyte.ions)
     energy = FARADAY * electrolyte.thermal_voltage * max(pressure, 0.0)
     return math.copysign(math.sqrt(2 * electrolyte.eps * energy), psi)
 
 
-def diffuse_potential(electrolyte: Electrolyte, electrode: Electrode,
-                      potential: float) -> float:
+def diffuse_potential(
+    electrolyte: Electrolyte, electrode: Electrode, potential: float
+) -> float:
     """Return the drop over the diffuse layer behind an optional Stern layer [V]."""
     stern = electrode.stern_capacitance
     if stern is None or potential == 0:
         return potential
     low, high = sorted((0.0, potential))
-    return float(brentq(
-        lambda p: p + wall_charge(electrolyte, p) / stern - potential, low, high,
-        xtol=1e-12))
+    return float(
+        brentq(
+            lambda p: p + wall_charge(electrolyte, p) / stern - potential, low, high, xtol=1e-12
+        )
+    )
 
 
-def screening_length(electrolyte: Electrolyte, electrode: Electrode,
-                     potential: float) -> float:
+def screening_length(electrolyte: Electrolyte, electrode: Electrode, potential: float) -> float:
     """Return the shortest screening length at a wall [m].
 
     The Debye length, or twice the thermal voltage over the wall field, the length on

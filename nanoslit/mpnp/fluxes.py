@@ -23,6 +23,13 @@ steric parts: with M = N h / (D (mu_k - mu_l)) > 0,
 
     N = (D/h) M [ (ln c_k - ln c_l) + z (phi_k - phi_l) + (ln gamma_k - ln gamma_l) ].
 
+A vanishing mobility is added for ions that are practically absent,
+
+    N += (D/h) MOBILITY_FLOOR c_0 (mu_k - mu_l),
+
+which vanishes at equilibrium too. Without it the mu of a co-ion with c = exp(-30) c_0
+next to a charged wall is beyond double precision, and so is the linear system.
+
 Not done here: unequal ion sizes (they need a local solve), other activity models.
 """
 
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 __all__ = [
+    "MOBILITY_FLOOR",
     "Composition",
     "bernoulli",
     "bernoulli_slope",
@@ -47,6 +55,10 @@ __all__ = [
     "excess_flux_slopes",
     "split_flux",
 ]
+
+
+MOBILITY_FLOOR = 1e-10
+"""Least mobility of an ion, as a fraction of its mobility in the bulk."""
 
 
 def bernoulli(x: Floats) -> Floats:
@@ -107,7 +119,7 @@ def excess_flux(c_k: Floats, eta: Floats, mu_k: Floats, mu_l: Floats) -> Floats:
     c_k, eta, mu_k, mu_l : ndarray, shape (n_ions, n_faces)
         Concentration in k, excess potential difference, electrochemical potentials.
     """
-    return -c_k * bernoulli(-eta) * np.expm1(mu_l - mu_k)
+    return np.asarray(-c_k * bernoulli(-eta) * np.expm1(mu_l - mu_k))
 
 
 def excess_flux_slopes(
@@ -123,23 +135,30 @@ def excess_flux_slopes(
 
 
 def split_flux(
-    k: Composition, l: Composition, phi: Floats, z: Floats, mu: Floats  # noqa: E741
+    k: Composition,
+    l: Composition,  # noqa: E741
+    phi: Floats,
+    z: Floats,
+    mu: Floats,  # noqa: E741
+    floor: Floats,
 ) -> tuple[Floats, Floats, Floats]:
     """Return diffusion, migration and steric parts of the flux over D/h.
 
     Parameters
     ----------
     k, l : Composition
-        On the two sides of each face.
-    phi : ndarray, shape (n_faces,)
+        On the two sides of each edge.
+    phi : ndarray, shape (n_edges,)
         phi_k - phi_l.
     z : ndarray, shape (n_ions,)
-    mu : ndarray, shape (n_ions, n_faces)
+    mu : ndarray, shape (n_ions, n_edges)
         mu_k - mu_l.
+    floor : ndarray, shape (n_ions, 1)
+        Least mobility times concentration.
     """
     steric = np.broadcast_to(k.ln_gamma - l.ln_gamma, mu.shape)
     drift = z[:, None] * phi
     with np.errstate(divide="ignore", invalid="ignore"):
         phi1 = np.where(mu == 0, 1.0, -np.expm1(-mu) / mu)
-    mobility = k.c * bernoulli(-(drift + steric)) * phi1
+    mobility = k.c * bernoulli(-(drift + steric)) * phi1 + floor
     return mobility * (k.ln_c - l.ln_c), mobility * drift, mobility * steric

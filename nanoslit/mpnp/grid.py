@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -46,7 +46,14 @@ PRESETS = {
     "fine": MeshSpacing(wall=0.12, growth=0.2, largest=5.0),
 }
 
+PLANAR_REFINEMENT = 3.0
+"""How much finer the presets are on a planar wall: one dimension is cheap, and then the
+capacitance of the diffuse layer is exact to 0.1 % at ``standard`` up to 0.5 V."""
+
 OPEN_SPACE_DISTANCES = (0.1e-9, 0.3e-9, 1e-9, 2e-9, 3e-9)
+
+UNEVEN = 2.5
+"""Ratio of neighbouring edges up to which the compact correction is used."""
 
 BULK = -1
 """Number of the reservoir in ``Grid.k``: a node with phi = mu = 0."""
@@ -114,8 +121,8 @@ class Grid:
         Area of the face that the edge crosses: compact (for ion fluxes) and that of the
         control volume (for the electric field); length of the edge.
     compact : csr_matrix, shape (n_nodes, n_nodes + 1)
-        What the compact storage adds to volume times concentration [m^2]; rows sum to
-        zero, the last column is the reservoir.
+        Weights of the neighbours in the compact storage [m^2]; rows sum to zero, the
+        last column is the reservoir.
     wall_node, wall_area, wall_electrode : ndarray, shape (n_walls,)
         Nodes on conductors, the surface they stand for, and which electrode it is.
     region : ndarray of int, shape (n_nodes,)
@@ -165,7 +172,13 @@ class Grid:
 def resolve_spacing(case: Case) -> MeshSpacing:
     """Return the explicit spacing of a case (preset names looked up)."""
     mesh = case.numerics.mesh
-    return PRESETS[mesh] if isinstance(mesh, str) else mesh
+    if not isinstance(mesh, str):
+        return mesh
+    m = PRESETS[mesh]
+    if isinstance(case.geometry, NanoslitNetwork):
+        return m
+    f = PLANAR_REFINEMENT
+    return MeshSpacing(m.wall / f, m.growth / f, m.largest / f)
 
 
 # -- mesh lines -----------------------------------------------------------------------
@@ -222,8 +235,7 @@ def _mesh_lines(on: list[float], between: list[float], size: _Size) -> Floats:
     for i, (p, half) in enumerate(marks[1:-1]):
         left, right = pieces[i], pieces[i + 1]
         if half:
-            gap = min(0.5 * (right[0] - left[-1]), 0.6 * (p - left[-2]),
-                      0.6 * (right[1] - p))
+            gap = min(0.5 * (right[0] - left[-1]), 0.6 * (p - left[-2]), 0.6 * (right[1] - p))
             left[-1], right[0] = p - gap, p + gap
         else:
             pieces[i] = left[:-1]
@@ -246,8 +258,9 @@ def open_space_reading(case: Case) -> float:
 def _lines(case: Case) -> tuple[Floats, Floats]:
     """Return x and y mesh lines of one electrode (half cell orientation)."""
     g, m = case.geometry, resolve_spacing(case)
-    h0 = m.wall * screening_length(case.electrolyte, case.electrode,
-                                   case.largest_wall_potential)
+    h0 = m.wall * screening_length(
+        case.electrolyte, case.electrode, case.largest_wall_potential
+    )
     largest = m.largest * case.electrolyte.debye_length
     front = g.reservoir
     planes = [front - d for d in open_space_distances(case)]
@@ -266,8 +279,7 @@ def _lines(case: Case) -> tuple[Floats, Floats]:
     x = _mesh_lines([*on, collector], planes, size)
     half, H = 0.5 * g.opening, g.height
     ends = [H - half] + ([half] if g.arrangement == "staggered" and g.sheets > 1 else [])
-    y = _mesh_lines([0.0, *ends, H], [0.5 * H],
-                    _Size(h0, m.growth, largest, np.array(ends)))
+    y = _mesh_lines([0.0, *ends, H], [0.5 * H], _Size(h0, m.growth, largest, np.array(ends)))
     return x, y
 
 
@@ -307,7 +319,7 @@ def _stencil(lines: Floats, at: float, low: float, high: float) -> tuple[Ints, F
 def _widths(lines: Floats) -> Floats:
     """Return the width of the control volume of each line."""
     h = np.diff(lines)
-    return 0.5 * (np.concatenate([[0.0], h]) + np.concatenate([h, [0.0]]))
+    return np.asarray(0.5 * (np.concatenate([[0.0], h]) + np.concatenate([h, [0.0]])))
 
 
 def _slit_bounds(g: NanoslitNetwork, j: int) -> tuple[float, float]:
@@ -316,8 +328,9 @@ def _slit_bounds(g: NanoslitNetwork, j: int) -> tuple[float, float]:
     return low, low + g.slit_size
 
 
-def _reading_weights(case: Case, x: Floats, y: Floats
-                     ) -> list[tuple[str, int, Ints, Ints, Floats]]:
+def _reading_weights(
+    case: Case, x: Floats, y: Floats
+) -> list[tuple[str, int, Ints, Ints, Floats]]:
     """Return (name, index, ix, iy, weight) of every reading of one electrode."""
     g, out = case.geometry, []
     plane = g.reservoir - open_space_reading(case)
@@ -325,8 +338,15 @@ def _reading_weights(case: Case, x: Floats, y: Floats
     sx, wx = _stencil(x, plane, inner, g.reservoir)
 
     def add(name: str, j: int, cols: Ints, wx: Floats, rows: Ints, wy: Floats) -> None:
-        out.append((name, j, np.repeat(cols, rows.size), np.tile(rows, cols.size),
-                    np.outer(wx, wy).ravel()))
+        out.append(
+            (
+                name,
+                j,
+                np.repeat(cols, rows.size),
+                np.tile(rows, cols.size),
+                np.outer(wx, wy).ravel(),
+            )
+        )
 
     add("open_space", 0, sx, wx, np.arange(y.size), _widths(y) / (y[-1] - y[0]))
     if isinstance(g, NanoslitNetwork):
@@ -352,8 +372,11 @@ def build_grid(case: Case) -> Grid:
     """
     x, y = _lines(case)
     g = case.geometry
-    solid = (_solid(g, x, y) if isinstance(g, NanoslitNetwork)
-             else np.zeros((x.size - 1, y.size - 1), bool))
+    solid = (
+        _solid(g, x, y)
+        if isinstance(g, NanoslitNetwork)
+        else np.zeros((x.size - 1, y.size - 1), bool)
+    )
     smallest = min(np.diff(x).min(), np.diff(y).min())
     if smallest < 1e-15:
         raise GeometryError(
@@ -372,16 +395,24 @@ def build_grid(case: Case) -> Grid:
     hx, hy = np.diff(lines), np.diff(y)
     edges, edge_x, edge_y = _edges(case, node, solid, hx, hy)
     return Grid(
-        x_lines=lines, y_lines=y, node=node, ix=ix, iy=iy,
-        volume=_volumes(solid, hx, hy)[ix, iy], **edges,
+        x_lines=lines,
+        y_lines=y,
+        node=node,
+        ix=ix,
+        iy=iy,
+        volume=_volumes(solid, hx, hy)[ix, iy],
+        **edges,
         compact=_compact_storage(node, ix, iy, solid, hx, hy),
         **_walls(case, node, solid, lines, hx, hy),
         region=_regions(case, lines, columns)[ix],
         cuts=_cuts(case, x, y, columns, edge_x, edge_y),
         readings=tuple(
             Reading(name, e, j, node[columns[e][cx], cy], w)
-            for e in range(len(columns)) for name, j, cx, cy, w in readings),
-        n_electrodes=len(columns), n_slits=g.sheets,
+            for e in range(len(columns))
+            for name, j, cx, cy, w in readings
+        ),
+        n_electrodes=len(columns),
+        n_slits=g.sheets,
     )
 
 
@@ -393,7 +424,7 @@ def _padded(solid: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _number(case: Case, solid: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
-    """Number the nodes along the longer direction: thin strips to ranks."""
+    """Return node numbers, along the longer direction: thin strips to ranks."""
     f = _padded(solid)
     exists = f[1:, 1:] | f[1:, :-1] | f[:-1, 1:] | f[:-1, :-1]
     if case.cell == "half":
@@ -411,7 +442,7 @@ def _volumes(solid: NDArray[np.bool_], hx: Floats, hy: Floats) -> Floats:
     """Return the control volume of every crossing: a quarter of each fluid rectangle."""
     quarter = np.zeros((hx.size + 2, hy.size + 2))
     quarter[1:-1, 1:-1] = 0.25 * np.outer(hx, hy) * ~solid
-    return quarter[1:, 1:] + quarter[1:, :-1] + quarter[:-1, 1:] + quarter[:-1, :-1]
+    return np.asarray(quarter[1:, 1:] + quarter[1:, :-1] + quarter[:-1, 1:] + quarter[:-1, :-1])
 
 
 def _faces(solid: NDArray[np.bool_], hx: Floats, hy: Floats) -> tuple[Floats, Floats]:
@@ -424,8 +455,9 @@ def _faces(solid: NDArray[np.bool_], hx: Floats, hy: Floats) -> tuple[Floats, Fl
     return ax[:, 1:] + ax[:, :-1], ay[1:] + ay[:-1]
 
 
-def _edges(case: Case, node: Ints, solid: NDArray[np.bool_], hx: Floats, hy: Floats
-           ) -> tuple[dict[str, NDArray[np.float64] | Ints], Ints, Ints]:
+def _edges(
+    case: Case, node: Ints, solid: NDArray[np.bool_], hx: Floats, hy: Floats
+) -> tuple[dict[str, Any], Ints, Ints]:
     """Return the edges, and their numbers by mesh position (-1 where none)."""
     fluid = ~solid
     ax, ay = _faces(solid, hx, hy)
@@ -439,17 +471,22 @@ def _edges(case: Case, node: Ints, solid: NDArray[np.bool_], hx: Floats, hy: Flo
     edge_x, edge_y = np.full(ax.shape, -1), np.full(ay.shape, -1)
     edge_x[i, j] = np.arange(i.size)
     edge_y[i2, j2] = i.size + np.arange(i2.size)
-    return {
-        "k": np.concatenate([node[i, j], node[i2, j2]]),
-        "l": np.concatenate([node[i + 1, j], node[i2, j2 + 1]]),
-        "area": np.concatenate([compact_x[i, j], compact_y[i2, j2]]),
-        "face": np.concatenate([ax[i, j], ay[i2, j2]]),
-        "distance": np.concatenate([hx[i], hy[j2]]),
-    }, edge_x, edge_y
+    return (
+        {
+            "k": np.concatenate([node[i, j], node[i2, j2]]),
+            "l": np.concatenate([node[i + 1, j], node[i2, j2 + 1]]),
+            "area": np.concatenate([compact_x[i, j], compact_y[i2, j2]]),
+            "face": np.concatenate([ax[i, j], ay[i2, j2]]),
+            "distance": np.concatenate([hx[i], hy[j2]]),
+        },
+        edge_x,
+        edge_y,
+    )
 
 
-def _compact(area_a: Floats, area_b: Floats, a: Floats, b: Floats, end: Floats | float
-             ) -> tuple[Floats, Floats]:
+def _compact(
+    area_a: Floats, area_b: Floats, a: Floats, b: Floats, end: Floats | float
+) -> tuple[Floats, Floats]:
     r"""Return the weights of the two neighbours in the compact rule along one line.
 
     Across a layer the equation is phi'' = -rho. With edges of length a (left) and b
@@ -462,7 +499,8 @@ def _compact(area_a: Floats, area_b: Floats, a: Floats, b: Floats, end: Floats |
     that makes the two-point scheme accurate to fourth order (1/12, 10/12, 1/12 on equal
     spacing: Numerov's weights). At a wall only one side exists and rho' is the one-sided
     difference (``end`` = 1/6); at a mirror line rho' = 0 and half of the symmetric
-    formula holds (``end`` = 1/12).
+    formula holds (``end`` = 1/12). Where one edge is more than ``UNEVEN`` times the other
+    the weights could leave a node a negative width: no correction there.
 
     Parameters
     ----------
@@ -476,16 +514,15 @@ def _compact(area_a: Floats, area_b: Floats, a: Floats, b: Floats, end: Floats |
     first = area_b * b**2 - area_a * a**2
     second = area_a * a**3 + area_b * b**3
     has_a, has_b = area_a > 0, area_b > 0
-    both = has_a & has_b
+    both = has_a & has_b & (np.maximum(a, b) <= UNEVEN * np.minimum(a, b))
     to_a = np.where(both, (-first / 6 * b / a + second / 12 / a) / (a + b), 0.0)
     to_b = np.where(both, (first / 6 * a / b + second / 12 / b) / (a + b), 0.0)
-    to_a += np.where(has_a & ~both, area_a * a * end, 0.0)
-    to_b += np.where(has_b & ~both, area_b * b * end, 0.0)
+    to_a += np.where(has_a & ~has_b, area_a * a * end, 0.0)
+    to_b += np.where(has_b & ~has_a, area_b * b * end, 0.0)
     return to_a, to_b
 
 
-def _compact_areas(fluid: NDArray[np.bool_], h: Floats, ends: tuple[float, float]
-                   ) -> Floats:
+def _compact_areas(fluid: NDArray[np.bool_], h: Floats, ends: tuple[float, float]) -> Floats:
     """Return the widths of the lines of a mesh for sums across them, by rows.
 
     The column sums of the compact rule: a quadrature of third order at walls and fourth
@@ -511,11 +548,12 @@ def _compact_areas(fluid: NDArray[np.bool_], h: Floats, ends: tuple[float, float
     width = 0.5 * (left * a + right * b) - to_a - to_b
     width[1:] += to_b[:-1]
     width[:-1] += to_a[1:]
-    return width
+    return np.asarray(width)
 
 
-def _compact_storage(node: Ints, ix: Ints, iy: Ints, solid: NDArray[np.bool_],
-                     hx: Floats, hy: Floats) -> sparse.csr_matrix:
+def _compact_storage(
+    node: Ints, ix: Ints, iy: Ints, solid: NDArray[np.bool_], hx: Floats, hy: Floats
+) -> sparse.csr_matrix:
     """Return the correction of the compact storage, see :func:`_compact`.
 
     Ions use the same storage as the charge of Poisson's equation, hence charge is
@@ -546,12 +584,13 @@ def _compact_storage(node: Ints, ix: Ints, iy: Ints, solid: NDArray[np.bool_],
             columns += [neighbour, at]
             data += [weight[at], -weight[at]]
     return sparse.coo_matrix(
-        (np.concatenate(data), (np.concatenate(rows), np.concatenate(columns))),
-        (n, n + 1)).tocsr()
+        (np.concatenate(data), (np.concatenate(rows), np.concatenate(columns))), (n, n + 1)
+    ).tocsr()
 
 
-def _walls(case: Case, node: Ints, solid: NDArray[np.bool_], x: Floats, hx: Floats,
-           hy: Floats) -> dict[str, NDArray[np.float64] | Ints]:
+def _walls(
+    case: Case, node: Ints, solid: NDArray[np.bool_], x: Floats, hx: Floats, hy: Floats
+) -> dict[str, Any]:
     """Return the nodes on conductors and their shares of surface."""
     fluid = ~solid
     conductor = np.zeros((solid.shape[0] + 2, solid.shape[1]), bool)
@@ -570,7 +609,8 @@ def _walls(case: Case, node: Ints, solid: NDArray[np.bool_], x: Floats, hx: Floa
     area[1:, 1:-1] += 0.5 * hx[:, None] * across_y
     i, j = np.nonzero(area)
     return {
-        "wall_node": node[i, j], "wall_area": area[i, j],
+        "wall_node": node[i, j],
+        "wall_area": area[i, j],
         "wall_electrode": ((x[i] < 0) & (case.cell == "full")).astype(np.int64),
     }
 
@@ -580,40 +620,48 @@ def _regions(case: Case, x: Floats, columns: list[Ints]) -> Ints:
     g = case.geometry
     by_line = np.full(x.size, -1, dtype=np.int64)
     if isinstance(g, NanoslitNetwork):
-        mid = np.array([g.sheet_front(k) + 0.5 * g.sheet_thickness
-                        for k in range(1, g.sheets + 1)])
+        mid = np.array(
+            [g.sheet_front(k) + 0.5 * g.sheet_thickness for k in range(1, g.sheets + 1)]
+        )
         for e, lines in enumerate(columns):
             slit = np.searchsorted(mid, np.abs(x[lines])) - 1
             by_line[lines[slit >= 0]] = e * g.sheets + slit[slit >= 0]
     return by_line
 
 
-def _cuts(case: Case, x: Floats, y: Floats, columns: list[Ints], edge_x: Ints,
-          edge_y: Ints) -> tuple[Cut, ...]:
+def _cuts(
+    case: Case, x: Floats, y: Floats, columns: list[Ints], edge_x: Ints, edge_y: Ints
+) -> tuple[Cut, ...]:
     g, cuts = case.geometry, []
     for e, lines in enumerate(columns):
         towards = -1.0 if e == 0 else 1.0  # towards the reservoir is -x, or +x if mirrored
 
-        def vertical(name: str, index: int, at: float, e: int = e, lines: Ints = lines,
-                     towards: float = towards) -> Cut:
+        def vertical(
+            name: str,
+            index: int,
+            at: float,
+            e: int = e,
+            lines: Ints = lines,
+            towards: float = towards,
+        ) -> Cut:
             i = int(np.searchsorted(x, at))  # between local lines i-1 and i
             edges = edge_x[min(lines[i - 1], lines[i])]
             return Cut(name, e, index, edges[edges >= 0], towards, at)
 
-        cuts += [vertical("open_space", i, g.reservoir - d)
-                 for i, d in enumerate(open_space_distances(case))]
+        cuts += [
+            vertical("open_space", i, g.reservoir - d)
+            for i, d in enumerate(open_space_distances(case))
+        ]
         if not isinstance(g, NanoslitNetwork):
             continue
         row = int(np.searchsorted(y, 0.5 * g.height)) - 1
         for j in range(g.sheets):
-            cuts.append(vertical(
-                "opening", j, g.sheet_front(j + 1) + 0.5 * g.sheet_thickness))
+            cuts.append(vertical("opening", j, g.sheet_front(j + 1) + 0.5 * g.sheet_thickness))
             low, high = _slit_bounds(g, j)
             inside = np.flatnonzero((x >= low - 1e-15) & (x <= high + 1e-15))
             # towards the opening of sheet j + 1, on the slit's reservoir side
             sign = 1.0 if g.opening_at_top(j + 1) else -1.0
-            cuts.append(Cut("slit", e, j, edge_y[lines[inside], row], sign,
-                            0.5 * g.height))
+            cuts.append(Cut("slit", e, j, edge_y[lines[inside], row], sign, 0.5 * g.height))
     return tuple(cuts)
 
 

@@ -3,10 +3,11 @@
 The only module that imports petsc4py. Nodes are numbered along the longer direction and
 each rank owns a contiguous range, so the parts are strips with one line of ghosts.
 
-Linear solver ``direct``: an LU factorisation (MUMPS) that is kept as long as it is a good
+Linear solver ``direct``: an LU factorisation that is kept as long as it is a good
 preconditioner, with a few GMRES iterations on the current Jacobian; it is renewed when
-GMRES needs more than ``RENEW_ABOVE`` iterations. ``iterative``: overlapping additive
-Schwarz with incomplete factors, for domains whose LU does not fit into memory.
+GMRES needs more than ``RENEW_ABOVE`` iterations. MUMPS on several ranks and wide
+meshes, PETSc's own block LU on one rank and a narrow strip. ``iterative``: overlapping additive Schwarz, each block
+with its own LU of a few thousand nodes, for domains whose LU does not fit into memory.
 Everything can be changed through PETSc's options with the prefix ``mpnp_``.
 """
 
@@ -31,10 +32,15 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["PetscCell", "SolverCost", "StepFailed", "petsc"]
+__all__ = ["PetscCell", "SolverCost", "StepFailedError", "petsc"]
 
-RENEW_ABOVE = 6
-"""GMRES iterations of one linear solve above which the factorisation is renewed."""
+RENEW_ABOVE = {"petsc": 8, "mumps": 3}
+"""GMRES iterations of one linear solve above which a factorisation is renewed."""
+
+NATIVE_LU_WIDTH = 100
+"""Lines across the mesh up to which one process uses PETSc's own block LU instead of
+MUMPS: on a long strip its triangular solves are about ten times faster
+(analysis/bench_mpnp.py); wide meshes need MUMPS' dense kernels."""
 
 
 def petsc() -> Any:
@@ -58,7 +64,7 @@ def petsc() -> Any:
     return PETSc
 
 
-class StepFailed(Exception):
+class StepFailedError(Exception):
     """Newton's method did not converge for this step; the stepper decides what to do."""
 
 
@@ -115,11 +121,12 @@ class PetscCell:
         b = self.equations.n_fields
         own = (self.sub.n_owned * b, n * b)
         self._ghosted = PETSc.Vec().createGhost(
-            self.sub.ghosts.astype(PETSc.IntType), own, bsize=b, comm=self.comm)
+            self.sub.ghosts.astype(PETSc.IntType), own, bsize=b, comm=self.comm
+        )
         self._x = PETSc.Vec().createMPI(own, bsize=b, comm=self.comm)
         self._f = self._x.duplicate()
         self._matrix(own, b)
-        self._solver(case)
+        self._solver(case, n, min(grid.node.shape))
 
     # -- set-up ---------------------------------------------------------------
 
@@ -131,18 +138,20 @@ class PetscCell:
         here_k, here_l = inner & (sub.k < n), inner & (sub.l < n)
         to_global = sub.globals()
         rows = np.concatenate([np.arange(n), sub.k[here_k], sub.l[here_l]])
-        columns = np.concatenate([
-            to_global[:n], to_global[sub.l[here_k]], to_global[sub.k[here_l]]])
+        columns = np.concatenate(
+            [to_global[:n], to_global[sub.l[here_k]], to_global[sub.k[here_l]]]
+        )
         self._block_order = np.lexsort((columns, rows))
         self._edges_here = edges[here_k], edges[here_l]
         counts = np.bincount(rows, minlength=n)
         self._indptr = np.concatenate([[0], np.cumsum(counts)]).astype(PETSc.IntType)
         self._indices = columns[self._block_order].astype(PETSc.IntType)
         self._A = PETSc.Mat().createBAIJ(
-            (own, own), b, csr=(self._indptr, self._indices), comm=self.comm)
+            (own, own), b, csr=(self._indptr, self._indices), comm=self.comm
+        )
         self._A.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATION_ERR, True)
 
-    def _solver(self, case: Case) -> None:
+    def _solver(self, case: Case, n_nodes: int, width: int) -> None:
         PETSc = self.PETSc
         snes = self.snes = PETSc.SNES().create(self.comm)
         snes.setOptionsPrefix("mpnp_")
@@ -156,26 +165,41 @@ class PetscCell:
         self.direct = case.numerics.linear_solver == "direct"
         ksp.setType("gmres" if self.direct else "fgmres")
         ksp.setPCSide(PETSc.PC.Side.RIGHT)
-        ksp.setTolerances(rtol=1e-5, max_it=60 if self.direct else 400)
-        ksp.setGMRESRestart(60 if self.direct else 100)
+        ksp.setTolerances(rtol=1e-5, max_it=30 if self.direct else 400)
+        ksp.setGMRESRestart(30 if self.direct else 100)
         pc = ksp.getPC()
         if self.direct:
             pc.setType("lu")
-            pc.setFactorSolverType("mumps")
+            native = self.size == 1 and width <= NATIVE_LU_WIDTH
+            self.factor_package = "petsc" if native else "mumps"
+            pc.setFactorSolverType(self.factor_package)
+            if native:
+                pc.setFactorOrdering("nd")
         options = PETSc.Options()
-        for key, value in (_DIRECT if self.direct else _ITERATIVE).items():
+        defaults = (
+            _COMMON
+            if self.direct
+            else _ITERATIVE
+            | {"mpnp_pc_asm_blocks": str(max(self.size, n_nodes // BLOCK_NODES))}
+        )
+        for key, value in defaults.items():
             if not options.hasName(key):
                 options[key] = value
         snes.setFromOptions()
         self.ksp, self.pc = ksp, pc
         self._renew = True
         self._factored_shift = 0.0
+        self._factored_at = 0
 
     def __enter__(self) -> PetscCell:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.destroy()
 
     def destroy(self) -> None:
@@ -203,7 +227,8 @@ class PetscCell:
         s = self.step
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             r = self.equations.residual(
-                self._with_ghosts(x), s.voltage, s.shift, s.history, s.source)
+                self._with_ghosts(x), s.voltage, s.shift, s.history, s.source
+            )
         if s.shift:  # Poisson rows in units of current, like the others
             r[:, 0] *= s.shift
         f.array = r.ravel()
@@ -227,6 +252,7 @@ class PetscCell:
         if renew:
             self.cost.factorisations += 1
             self._renew, self._factored_shift = False, shift
+            self._factored_at = self.cost.jacobians + 1
             now = time.process_time()
             self.ksp.setOperators(A, A)
             self.pc.setUp()
@@ -245,15 +271,26 @@ class PetscCell:
             return reason.DIVERGED_FNORM_NAN
         if fnorm <= s.atol:
             return reason.CONVERGED_FNORM_ABS
-        if iteration and self.ksp.getIterationNumber() > RENEW_ABOVE:
-            self._renew = self.direct
+        if (
+            iteration
+            and self.direct
+            and (self.ksp.getIterationNumber() > RENEW_ABOVE[self.factor_package])
+        ):
+            self._renew = True
         return reason.ITERATING
 
     # -- solving ------------------------------------------------------------------
 
-    def solve(self, guess: Floats, *, voltage: float, shift: float = 0.0,
-              history: Floats | float = 0.0, source: Floats | None = None,
-              atol: float = 1e-10) -> Floats:
+    def solve(
+        self,
+        guess: Floats,
+        *,
+        voltage: float,
+        shift: float = 0.0,
+        history: Floats | float = 0.0,
+        source: Floats | None = None,
+        atol: float = 1e-10,
+    ) -> Floats:
         """Solve one implicit step or, with shift = 0, a steady state.
 
         Parameters
@@ -270,24 +307,33 @@ class PetscCell:
 
         Raises
         ------
-        StepFailed
+        StepFailedError
             If Newton's method does not converge (on all ranks alike).
         """
         self.step = _Step(voltage, shift, history, source, atol)
-        self._x.array = guess.ravel()
-        start, before = time.process_time(), self.cost
-        spent = (before.residual_time + before.assembly_time + before.factor_time)
-        self.snes.solve(None, self._x)
+        for last in (False, True):
+            self._x.array = guess.ravel()
+            self._newton()
+            if self.snes.getConvergedReason() > 0 or self._at_rounding():
+                return np.array(self._x.array_r).reshape(self.sub.n_owned, -1)
+            self.cost.failed_solves += 1
+            if last or self._factored_at == self.cost.jacobians:
+                break  # failed with a fresh factorisation: not the linear solver's fault
+            self._renew = True
+        self._renew = True
+        raise StepFailedError(self.reason)
+
+    def _newton(self) -> None:
+        """Run SNES from the present vector and add up what it cost."""
         c = self.cost
-        c.solve_time += time.process_time() - start - (
-            c.residual_time + c.assembly_time + c.factor_time - spent)
+        start = time.process_time()
+        spent = c.residual_time + c.assembly_time + c.factor_time
+        self.step.norms.clear()
+        self.snes.solve(None, self._x)
+        spent = c.residual_time + c.assembly_time + c.factor_time - spent
+        c.solve_time += time.process_time() - start - spent
         c.newton_iterations += self.snes.getIterationNumber()
         c.linear_iterations += self.snes.getLinearSolveIterations()
-        if self.snes.getConvergedReason() < 0 and not self._at_rounding():
-            c.failed_solves += 1
-            self._renew = True
-            raise StepFailed(self.reason)
-        return np.array(self._x.array_r).reshape(self.sub.n_owned, -1)
 
     def _at_rounding(self) -> bool:
         """Whether the line search gave up only because rounding stops progress."""
@@ -297,11 +343,14 @@ class PetscCell:
     @property
     def reason(self) -> str:
         """The solver's own words for how the last solve ended."""
-        names = {v: k for k, v in vars(self.PETSc.SNES.ConvergedReason).items()
-                 if isinstance(v, int)}
+        names = {
+            v: k for k, v in vars(self.PETSc.SNES.ConvergedReason).items() if isinstance(v, int)
+        }
         code = self.snes.getConvergedReason()
-        return (f"{names.get(code, code)} after {self.snes.getIterationNumber()} Newton "
-                f"iterations, residual {self.step.norms[-1] if self.step.norms else 0:.3g}")
+        return (
+            f"{names.get(code, code)} after {self.snes.getIterationNumber()} Newton "
+            f"iterations, residual {self.step.norms[-1] if self.step.norms else 0:.3g}"
+        )
 
     # -- ranks ----------------------------------------------------------------------
 
@@ -339,7 +388,15 @@ class PetscCell:
             assert values is not None
             return values
         everything = self._mpi.bcast(values)
-        return np.array(everything[self.sub.start:self.sub.stop])
+        return np.array(everything[self.sub.start : self.sub.stop])
+
+    def share(self, value: Any) -> Any:
+        """Return rank 0's value on every rank (collective)."""
+        return value if self.size == 1 else self._mpi.bcast(value)
+
+    def exchange(self, parts: list[Any]) -> list[Any]:
+        """Give parts[r] to rank r; return what every rank gave to this one (collective)."""
+        return parts if self.size == 1 else list(self._mpi.alltoall(parts))
 
     def fail_together(self, error: Exception | None) -> None:
         """Raise the first error of any rank on every rank (collective)."""
@@ -352,21 +409,26 @@ class PetscCell:
             raise errors[0]
 
 
-_DIRECT = {
+_COMMON = {
     # SNES never rebuilds the preconditioner by itself: _jacobian decides when
     "mpnp_snes_lag_preconditioner": "-2",
+    # the extrapolated start is so good that one Jacobian serves most solves
+    "mpnp_snes_lag_jacobian": "5",
 }
-_ITERATIVE = {
-    "mpnp_snes_lag_preconditioner": "-2",
+_ITERATIVE = _COMMON | {
     "mpnp_pc_type": "asm",
-    "mpnp_pc_asm_overlap": "4",
-    "mpnp_sub_pc_type": "ilu",
-    "mpnp_sub_pc_factor_levels": "3",
+    "mpnp_pc_asm_overlap": "24",
+    "mpnp_sub_pc_type": "lu",
+    "mpnp_sub_pc_factor_mat_ordering_type": "nd",
 }
 
+BLOCK_NODES = 4000
+"""Nodes of a block of the iterative solver."""
 
-def unreachable(case: Case, time_: float, voltage: float, step: float,
-                reason: str) -> ConvergenceError:
+
+def unreachable(
+    case: Case, time_: float, voltage: float, step: float, reason: str
+) -> ConvergenceError:
     """Return the error of a run that cannot go on."""
     return ConvergenceError(
         f"case {case.name!r}: no convergence at t = {time_:.6g} s, potential "

@@ -6,9 +6,11 @@ voltage, c_ref = sum_i z_i^2 c_i0 and the time lambda_D^2 / D_ref the equations 
     d(S c_i)/dt + sum over edges of  area N_i                      = 0
     sum over edges of  face (phi_k - phi_l)/h  - sum_i z_i (S c_i)  = wall charge
 
-with the storage S c = volume c + compact f(c), where the compact correction of the grid
-acts on f(c) = c^2/(c + DEPLETED c_bulk): on c itself, but not on ions that are nearly
-absent, which their neighbours' correction could otherwise make negative. Zero ion flux at walls, and phi = mu = 0 at the reservoir. Without a Stern
+with the storage S c = volume c + sum over neighbours of compact (c_l - c_k), the compact
+correction of the grid. A neighbour whose concentration is more than STEEP times that of
+the node is left out (smoothly): across such a step the correction means nothing, and it
+could make the amount of a nearly absent ion negative. The ion flux is zero at walls, and
+phi = mu = 0 at the reservoir. Without a Stern
 layer phi = V on walls, and the second line gives their charge (discrete Gauss law); with
 one, wall charge = C_S area (V - phi). The time derivative is whatever linear formula the
 stepper supplies for S c itself: ``shift * S c + history``, so ion content and charge are
@@ -27,13 +29,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from nanoslit.mpnp.fluxes import (
-    Composition,
-    compose,
-    excess_flux,
-    excess_flux_slopes,
-    split_flux,
-)
+from nanoslit.mpnp import kernels
+from nanoslit.mpnp.fluxes import MOBILITY_FLOOR, Composition, compose, split_flux
 from nanoslit.units import FARADAY
 
 if TYPE_CHECKING:
@@ -45,10 +42,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-__all__ = ["DEPLETED", "LocalEquations", "Scales", "Subdomain"]
-
-DEPLETED = 0.05
-"""Fraction of the bulk concentration below which the compact correction fades."""
+__all__ = ["LocalEquations", "Scales", "Subdomain"]
 
 
 @dataclass(frozen=True)
@@ -77,8 +71,9 @@ class Scales:
         """Return the scales of a case."""
         e = case.electrolyte
         d = max(i.diffusivity for i in e.ions)
-        return cls(e.debye_length, e.thermal_voltage, 2 * e.ionic_strength,
-                   e.debye_length**2 / d)
+        return cls(
+            e.debye_length, e.thermal_voltage, 2 * e.ionic_strength, e.debye_length**2 / d
+        )
 
     @property
     def charge(self) -> float:
@@ -115,8 +110,9 @@ class Subdomain:
         self.n_local = self.n_owned + self.ghosts.size
         self.k, self.l = self.local(grid.k[self.edges]), self.local(grid.l[self.edges])
         # an edge is measured by the rank that owns k (l at the reservoir)
-        self.edge_owned = np.where(grid.k[self.edges] < 0, owned_l[self.edges],
-                                   owned_k[self.edges])
+        self.edge_owned = np.where(
+            grid.k[self.edges] < 0, owned_l[self.edges], owned_k[self.edges]
+        )
         self.position = np.full(grid.k.size, -1, dtype=np.int64)
         self.position[self.edges] = np.arange(self.edges.size)
 
@@ -156,6 +152,7 @@ class LocalEquations:
         self.z = np.array([i.charge for i in ions], float)
         self.c_bulk = np.array([i.concentration for i in ions]) / s.concentration
         self.v = case.electrolyte.ion_volume * self.c_bulk * s.concentration
+        self.floor = MOBILITY_FLOOR * self.c_bulk
         d_ref = max(i.diffusivity for i in ions)
         self.diffusivity = np.array([i.diffusivity / d_ref for i in ions])
         self.factors = [i.diffusivity_factor for i in ions]
@@ -163,49 +160,41 @@ class LocalEquations:
         e = sub.edges
         self.conductance = grid.area[e] / grid.distance[e]  # area / h for ions
         self.permittance = grid.face[e] / grid.distance[e]  # area / h for the field
-        self.volume = grid.volume[sub.start:sub.stop] / s.length**2
+        self.volume = grid.volume[sub.start : sub.stop] / s.length**2
         self._set_walls(case, grid)
         self._set_sums(grid)
 
     def _set_walls(self, case: Case, grid: Grid) -> None:
-        sub, s = self.sub, self.scales
+        sub = self.sub
         self.walls = np.flatnonzero(sub.owns(grid.wall_node))
         self.wall_node = grid.wall_node[self.walls] - sub.start
         sign = 0.5 if case.cell == "full" else 1.0
         self.wall_factor = np.where(grid.wall_electrode[self.walls] == 1, -sign, sign)
         stern = case.electrode.stern_capacitance
-        self.stern = None if stern is None else (
-            grid.wall_area[self.walls] * stern / case.electrolyte.eps)
+        self.stern = (
+            None
+            if stern is None
+            else (grid.wall_area[self.walls] * stern / case.electrolyte.eps)
+        )
 
     def _set_sums(self, grid: Grid) -> None:
-        """Build the sums over the edges of a node and the storage, for owned nodes."""
-        sub, n = self.sub, self.sub.edges.size
-        edge = np.arange(n)
-        here_k, here_l = sub.k < sub.n_owned, sub.l < sub.n_owned
-        shape = (sub.n_owned, n)
-        self.out_k = sparse.csr_matrix(
-            (np.ones(here_k.sum()), (sub.k[here_k], edge[here_k])), shape)
-        self.out_l = sparse.csr_matrix(
-            (np.ones(here_l.sum()), (sub.l[here_l], edge[here_l])), shape)
-        self.divergence = (self.out_k - self.out_l).tocsr()
-        rows = grid.compact[sub.start:sub.stop].tocoo()
-        column = np.where(rows.col == grid.n_nodes, -1, rows.col)
-        self.compact = sparse.csr_matrix(
-            (rows.data / self.scales.length**2, (rows.row, sub.local(column))),
-            (sub.n_owned, sub.n_local + 1))
-        self.compact_kl = self._entries(sub.k, sub.l)
-        self.compact_lk = self._entries(sub.l, sub.k)
-        own = np.arange(sub.n_owned)
-        self.compact_diagonal = self._entries(own, own)
-        # scale of the rows phi = V on walls: like their neighbours
-        diagonal = (self.out_k + self.out_l) @ self.permittance
+        """Set the weights of the compact storage and the scale of the wall rows."""
+        sub = self.sub
+        compact = grid.compact.tocsr() / self.scales.length**2
+        self.compact_kl = self._entries(compact, sub.k, sub.l)
+        self.compact_lk = self._entries(compact, sub.l, sub.k)
+        # rows phi = V on walls are scaled like their neighbours
+        n = sub.n_local + 1
+        diagonal = np.bincount(sub.k, self.permittance, n)
+        diagonal += np.bincount(sub.l, self.permittance, n)
         self.wall_scale = diagonal[self.wall_node]
 
-    def _entries(self, row: Ints, column: Ints) -> Floats:
-        """Return entries of the compact matrix, 0 in rows that are not owned."""
+    def _entries(self, matrix: sparse.csr_matrix, row: Ints, column: Ints) -> Floats:
+        """Return entries of a global matrix by local numbers, 0 in rows not owned."""
+        number = np.append(self.sub.globals(), matrix.shape[0])  # last: the reservoir
         out = np.zeros(row.size)
         mine = np.flatnonzero(row < self.sub.n_owned)
-        out[mine] = np.asarray(self.compact[row[mine], column[mine]]).ravel()
+        out[mine] = np.asarray(matrix[number[row[mine]], number[column[mine]]]).ravel()
         return out
 
     # -- state ---------------------------------------------------------------
@@ -216,35 +205,50 @@ class LocalEquations:
 
     def stored(self, comp: Composition) -> Floats:
         """Return S c of the owned nodes (n_owned, n_ions)."""
-        c, floor = comp.c.T, DEPLETED * self.c_bulk
-        return np.asarray(self.volume[:, None] * c[:self.sub.n_owned]
-                          + self.compact @ (c**2 / (c + floor)))
+        return self._stored(np.ascontiguousarray(comp.c.T))
 
-    def edge_diffusivity(self, comp: Composition) -> tuple[Floats, list[Floats] | None]:
-        """Return D on edges (n_ions, n_edges or 1) and gradients by composition.
+    def _stored(self, c: Floats) -> Floats:
+        sub = self.sub
+        return np.asarray(
+            kernels.stored_amounts(
+                c, self.volume, sub.k, sub.l, self.compact_kl, self.compact_lk
+            )
+        )
 
-        The gradients (one array (n_ions, n_nodes) per ion: dD_i/dc_j) are None where
-        every diffusivity is a constant. D on an edge is the mean of its two nodes.
+    def _nodes(self, u: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return c, ln gamma, packing of a state, nodes first."""
+        c, ln_gamma, packing = kernels.compose_nodes(u, self.z, self.c_bulk, self.v)
+        return c, ln_gamma, packing
+
+    def node_diffusivity(self, c: Floats) -> tuple[Floats, Floats]:
+        """Return D at nodes (n, n_ions) and dD_i/dc_j (n, n_ions, n_ions).
+
+        The gradient has length 0 where every diffusivity is a constant. D on an edge is
+        the mean of its two nodes.
         """
+        n, m = c.shape
+        values = np.broadcast_to(self.diffusivity, (n, m)).copy()
         if not self.variable:
-            return self.diffusivity[:, None], None
-        c = comp.c * self.scales.concentration
-        values, gradients = [], []
-        for d, factor in zip(self.diffusivity, self.factors, strict=True):
-            if factor is None:
-                values.append(np.full(c.shape[1], d))
-                gradients.append(np.zeros_like(c))
-                continue
-            value, gradient = factor(c)
-            values.append(d * value)
-            gradients.append(d * gradient * self.scales.concentration)
-        node = np.array(values)
-        return 0.5 * (node[:, self.sub.k] + node[:, self.sub.l]), gradients
+            return values, np.zeros((0, m, m))
+        gradient = np.zeros((n, m, m))
+        scale = self.scales.concentration
+        for i, factor in enumerate(self.factors):
+            if factor is not None:
+                value, slope = factor(c.T * scale)
+                gradient[:, i, :] = (values[:, i] * slope).T * scale
+                values[:, i] *= value
+        return values, gradient
 
     # -- residual --------------------------------------------------------------
 
-    def residual(self, u: Floats, voltage: float, shift: float, history: Floats | float,
-                 source: Floats | None = None) -> Floats:
+    def residual(
+        self,
+        u: Floats,
+        voltage: float,
+        shift: float,
+        history: Floats | float,
+        source: Floats | None = None,
+    ) -> Floats:
         """Return the residual of the owned nodes.
 
         Parameters
@@ -265,14 +269,18 @@ class LocalEquations:
         ndarray, shape (n_owned, fields)
         """
         sub = self.sub
-        comp = self.compose(u)
-        flux = np.empty((sub.edges.size, self.n_fields))
-        flux[:, 0] = self.field_flux(u)
-        flux[:, 1:] = self.ion_flux(u, comp).T
-        out = self.divergence @ flux
-        stored = self.stored(comp)
-        out[:, 0] -= stored @ self.z
-        out[:, 1:] += shift * stored + history
+        c, ln_gamma, _ = self._nodes(u)
+        out = kernels.residual_sums(
+            u,
+            self._fluxes(u, c, ln_gamma),
+            self._stored(c),
+            self.z,
+            self.permittance,
+            sub.k,
+            sub.l,
+            shift,
+            np.broadcast_to(np.asarray(history, float), (sub.n_owned, self.n_ions)),
+        )
         drop = self.wall_factor * voltage - u[self.wall_node, 0]
         if self.stern is None:
             out[self.wall_node, 0] = -self.wall_scale * drop
@@ -286,27 +294,30 @@ class LocalEquations:
         """Return area (phi_k - phi_l)/h on every edge."""
         return np.asarray(self.permittance * (u[self.sub.k, 0] - u[self.sub.l, 0]))
 
-    def ion_flux(self, u: Floats, comp: Composition) -> Floats:
-        """Return area times flux from k to l on every edge (n_ions, n_edges)."""
-        sub = self.sub
-        d, _ = self.edge_diffusivity(comp)
-        n = excess_flux(comp.c[:, sub.k], self._eta(u, comp), u[sub.k, 1:].T,
-                        u[sub.l, 1:].T)
-        return np.asarray(self.conductance * d * n)
+    def ion_flux(self, u: Floats) -> Floats:
+        """Return area times flux from k to l on every edge (n_edges, n_ions)."""
+        c, ln_gamma, _ = self._nodes(u)
+        return self._fluxes(u, c, ln_gamma)
 
-    def _eta(self, u: Floats, comp: Composition) -> Floats:
-        k, l = self.sub.k, self.sub.l  # noqa: E741
-        return np.asarray(self.z[:, None] * (u[k, 0] - u[l, 0])
-                          + (comp.ln_gamma[k] - comp.ln_gamma[l]))
+    def _fluxes(self, u: Floats, c: Floats, ln_gamma: Floats) -> Floats:
+        d, _ = self.node_diffusivity(c)
+        return np.asarray(
+            kernels.ion_fluxes(
+                u, c, ln_gamma, self.z, self.floor, d, self.conductance, self.sub.k, self.sub.l
+            )
+        )
 
     def wall_charge(self, u: Floats, voltage: float) -> Floats:
         """Return the charge of each wall node of this rank (n_walls,)."""
         if self.stern is not None:
-            return np.asarray(
-                self.stern * (self.wall_factor * voltage - u[self.wall_node, 0]))
-        gauss = self.divergence @ self.field_flux(u) - (
-            self.stored(self.compose(u)) @ self.z)
-        return np.asarray(gauss[self.wall_node])
+            return np.asarray(self.stern * (self.wall_factor * voltage - u[self.wall_node, 0]))
+        sub = self.sub
+        stored = self._stored(self._nodes(u)[0])
+        none = np.zeros((sub.k.size, self.n_ions))
+        gauss = kernels.residual_sums(
+            u, none, stored, self.z, self.permittance, sub.k, sub.l, 0.0, np.zeros_like(stored)
+        )
+        return np.asarray(gauss[self.wall_node, 0])
 
     # -- Jacobian ----------------------------------------------------------------
 
@@ -319,34 +330,29 @@ class LocalEquations:
         to_l, to_k : ndarray, shape (n_edges, fields, fields)
             Derivative of row block k by the state in l, and of row block l by k.
         """
-        sub, b, n = self.sub, self.n_fields, self.sub.n_owned
-        comp = self.compose(u)
-        by_k = np.zeros((sub.edges.size, b, b))
-        by_l = np.zeros((sub.edges.size, b, b))
-        by_k[:, 0, 0] = self.permittance
-        by_l[:, 0, 0] = -self.permittance
-        slope = self._concentration_slopes(comp)
-        self._flux_slopes(u, comp, slope, by_k, by_l)
-        flat = (sub.edges.size, b * b)
-        diagonal = (self.out_k @ by_k.reshape(flat) - self.out_l @ by_l.reshape(flat))
-        diagonal = diagonal.reshape(n, b, b)
-        # storage: volume dc/du at the node, compact df(c)/du at it and its neighbours
-        floor = DEPLETED * self.c_bulk[:, None]
-        fade = comp.c * (comp.c + 2 * floor) / (comp.c + floor) ** 2  # f'(c)
-        faded = self._storage_rows(slope * fade[:, None, :], shift)
-        diagonal += self.volume[:, None, None] * self._storage_rows(slope[:, :, :n], shift)
-        diagonal += self.compact_diagonal[:, None, None] * faded[:n]
-        to_l = by_l + self.compact_kl[:, None, None] * faded[sub.l]
-        to_k = -by_k + self.compact_lk[:, None, None] * faded[sub.k]
+        sub = self.sub
+        c, ln_gamma, packing = self._nodes(u)
+        d, gradient = self.node_diffusivity(c)
+        diagonal, to_l, to_k = kernels.jacobian_blocks(
+            u,
+            c,
+            ln_gamma,
+            packing,
+            self.z,
+            self.floor,
+            d,
+            gradient,
+            self.conductance,
+            self.permittance,
+            self.volume,
+            sub.k,
+            sub.l,
+            self.compact_kl,
+            self.compact_lk,
+            shift,
+        )
         self._wall_rows(diagonal, to_l, to_k)
         return diagonal, to_l, to_k
-
-    def _storage_rows(self, slope: Floats, shift: float) -> Floats:
-        """Return the rows (Poisson, ions) that a derivative of amounts enters (n, b, b)."""
-        out = np.empty((slope.shape[2], self.n_fields, self.n_fields))
-        out[:, 1:, :] = shift * np.moveaxis(slope, 2, 0)
-        out[:, 0, :] = -np.einsum("imn,i->nm", slope, self.z)
-        return out
 
     def _wall_rows(self, diagonal: Floats, to_l: Floats, to_k: Floats) -> None:
         if self.stern is not None:
@@ -359,64 +365,32 @@ class LocalEquations:
         to_l[wall[self.sub.k], 0, :] = 0.0
         to_k[wall[self.sub.l], 0, :] = 0.0
 
-    def _excess_slopes(self, comp: Composition) -> Floats:
-        """Return d ln gamma / d (phi, mu_j) per node (fields, n)."""
-        out = np.empty((self.n_fields, comp.ln_gamma.size))
-        out[0] = -(self.z @ comp.packing)
-        out[1:] = comp.packing
-        return out
-
-    def _concentration_slopes(self, comp: Composition) -> Floats:
-        """Return d c_i / d (phi, mu_j) (n_ions, fields, n)."""
-        out = -comp.c[:, None, :] * self._excess_slopes(comp)[None]
-        out[:, 0] -= self.z[:, None] * comp.c
-        i = np.arange(self.n_ions)
-        out[i, i + 1] += comp.c
-        return out
-
-    def _flux_slopes(self, u: Floats, comp: Composition, slope: Floats, by_k: Floats,
-                     by_l: Floats) -> None:
-        """Fill rows 1.. of the derivative of the edge fluxes by the two states."""
-        sub = self.sub
-        k, l = sub.k, sub.l  # noqa: E741
-        d, gradients = self.edge_diffusivity(comp)
-        f, f_eta, f_mu = excess_flux_slopes(
-            comp.c[:, k], self._eta(u, comp), u[k, 1:].T, u[l, 1:].T)
-        g = self.conductance * d
-        excess = self._excess_slopes(comp)
-        for i in range(self.n_ions):
-            # ln c_i = const + mu_i - z_i phi - ln gamma; eta = z dphi + d ln gamma
-            a, e, m = g[i] * f[i], g[i] * f_eta[i], g[i] * f_mu[i]
-            by_k[:, 1 + i, :] = ((e - a) * excess[:, k]).T
-            by_l[:, 1 + i, :] = (-e * excess[:, l]).T
-            by_k[:, 1 + i, 0] += self.z[i] * (e - a)
-            by_l[:, 1 + i, 0] -= self.z[i] * e
-            by_k[:, 1 + i, 1 + i] += a - m
-            by_l[:, 1 + i, 1 + i] += m
-        if gradients is not None:
-            for i, gradient in enumerate(gradients):
-                by_state = np.einsum("jn,jmn->mn", gradient, slope)
-                a = 0.5 * self.conductance * f[i]
-                by_k[:, 1 + i, :] += (a * by_state[:, k]).T
-                by_l[:, 1 + i, :] += (a * by_state[:, l]).T
-
     # -- parts of the flux on chosen edges ----------------------------------------
 
-    def flux_parts(self, u: Floats, comp: Composition, edges: Ints
-                   ) -> tuple[Floats, Floats, Floats]:
+    def flux_parts(
+        self, u: Floats, comp: Composition, edges: Ints
+    ) -> tuple[Floats, Floats, Floats]:
         """Return diffusion, migration, steric (n_ions, n) on local edges, times area."""
         k, l = self.sub.k[edges], self.sub.l[edges]  # noqa: E741
         if self.variable:
-            d = self.edge_diffusivity(comp)[0][:, edges]
+            nodes, _ = self.node_diffusivity(comp.c.T)
+            d = 0.5 * (nodes[k] + nodes[l]).T
         else:
             d = self.diffusivity[:, None]
         side_k, side_l = _take(comp, k), _take(comp, l)
-        parts = split_flux(side_k, side_l, u[k, 0] - u[l, 0], self.z,
-                           u[k, 1:].T - u[l, 1:].T)
+        parts = split_flux(
+            side_k,
+            side_l,
+            u[k, 0] - u[l, 0],
+            self.z,
+            u[k, 1:].T - u[l, 1:].T,
+            self.floor[:, None],
+        )
         g = self.conductance[edges] * d
         return g * parts[0], g * parts[1], g * parts[2]
 
 
 def _take(comp: Composition, nodes: Ints) -> Composition:
-    return Composition(comp.c[:, nodes], comp.ln_c[:, nodes], comp.ln_gamma[nodes],
-                       comp.packing[:, nodes])
+    return Composition(
+        comp.c[:, nodes], comp.ln_c[:, nodes], comp.ln_gamma[nodes], comp.packing[:, nodes]
+    )

@@ -15,7 +15,7 @@ import numpy as np
 
 from nanoslit.mpnp.equilibrium import diffuse_potential, wall_charge
 from nanoslit.mpnp.grid import Grid, build_grid
-from nanoslit.mpnp.petsc import PetscCell, SolverCost, StepFailed, unreachable
+from nanoslit.mpnp.petsc import PetscCell, SolverCost, StepFailedError, unreachable
 from nanoslit.mpnp.stepper import MAX_ORDER, History, Proposal, propose
 from nanoslit.mpnp.traces import Observer, TraceRecorder, Traces
 
@@ -79,6 +79,8 @@ class Simulation:
         self.tolerance = numerics.tolerance or TOLERANCES[preset]
         self.charge_scale = self._largest_charge()
         self.current_scale = self.charge_scale / np.diff(self.kinks).max()
+        # concentrations change in proportion to potentials below the thermal voltage
+        self._signal = min(1.0, max(case.largest_wall_potential / self.scales.potential, 1e-9))
         self._set_error_weights()
         field_norm = np.array([(self.equations.permittance**2).sum()])
         self._field_norm = float(np.sqrt(self.cell.sum(field_norm)[0]))
@@ -86,8 +88,12 @@ class Simulation:
     def __enter__(self) -> Simulation:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.cell.destroy()
 
     # -- scales and potentials -----------------------------------------------------
@@ -96,8 +102,9 @@ class Simulation:
         """Return the charge of all walls of an electrode at the largest potential."""
         case, e = self.case, self.case.electrolyte
         v = max(case.largest_wall_potential, 1e-3 * e.thermal_voltage)
-        charge = max(abs(wall_charge(e, diffuse_potential(e, case.electrode, s * v)))
-                     for s in (1, -1))
+        charge = max(
+            abs(wall_charge(e, diffuse_potential(e, case.electrode, s * v))) for s in (1, -1)
+        )
         walls = self.grid.wall_area.sum() / self.grid.n_electrodes
         return float(charge * walls / self.scales.charge)
 
@@ -105,7 +112,7 @@ class Simulation:
         """Weigh local errors by volume, in the electrode and three Debye lengths off."""
         g, sub = self.grid, self.cell.sub
         front = self.case.geometry.reservoir - 3 * self.scales.length
-        near = np.abs(g.x[sub.start:sub.stop]) > front
+        near = np.abs(g.x[sub.start : sub.stop]) > front
         weight = np.where(near, self.equations.volume, 0.0)
         total = self.cell.sum(np.array([weight.sum()]))[0]
         self._weight = weight / (total * self.equations.n_ions)
@@ -131,11 +138,12 @@ class Simulation:
             try:
                 u = self.cell.solve(u, voltage=target * voltage, atol=1e-13 * self.charge_scale)
                 reached = target
-            except StepFailed as failure:
+            except StepFailedError as failure:
                 step *= 0.5
                 if step < 1e-3:
-                    raise unreachable(self.case, 0.0, voltage * self.scales.potential,
-                                      0.0, str(failure)) from None
+                    raise unreachable(
+                        self.case, 0.0, voltage * self.scales.potential, 0.0, str(failure)
+                    ) from None
         return u
 
     def start(self) -> None:
@@ -162,14 +170,20 @@ class Simulation:
             target = voltage * min(1.0, (abs(v) + 2.0) / abs(voltage))
             stored = self._stored(u)
             try:
-                u = self.cell.solve(u, voltage=target, shift=1 / dt, history=-stored / dt,
-                                    atol=1e-13 * self.charge_scale / min(dt, 1e3))
+                u = self.cell.solve(
+                    u,
+                    voltage=target,
+                    shift=1 / dt,
+                    history=-stored / dt,
+                    atol=1e-13 * self.charge_scale / min(dt, 1e3),
+                )
                 v, dt = target, dt * 4
-            except StepFailed as failure:
+            except StepFailedError as failure:
                 dt *= 0.1
                 if dt < 1e-8:
-                    raise unreachable(self.case, 0.0, voltage * self.scales.potential,
-                                      0.0, str(failure)) from None
+                    raise unreachable(
+                        self.case, 0.0, voltage * self.scales.potential, 0.0, str(failure)
+                    ) from None
         return u
 
     def _stored(self, u: Floats) -> Floats:
@@ -191,14 +205,17 @@ class Simulation:
 
     def _first_step(self) -> float:
         """Return the first step after a kink: what order 1 can take on the new slope."""
-        a, b = self.kinks[self.segment:self.segment + 2]
+        a, b = self.kinks[self.segment : self.segment + 2]
         h = 1e-4 * (b - a)
-        before = (self.voltage(a) if a > 0 else
-                  self.case.protocol.start_potential / self.scales.potential)
+        before = (
+            self.voltage(a)
+            if a > 0
+            else self.case.protocol.start_potential / self.scales.potential
+        )
         jump = abs(self.voltage(a, "right") - before)
         slope = abs(self.voltage(a + h) - self.voltage(a, "right")) / h
         step = min(h * 10, self.tolerance**0.5 / max(slope, 1e-30))
-        return min(step, 1e-3) if jump > 1e-9 else step
+        return float(min(step, 1e-3) if jump > 1e-9 else step)
 
     def advance(self) -> None:
         """Make one accepted step.
@@ -228,8 +245,13 @@ class Simulation:
             self._finish_step(t, u, stored, w, proposal, end)
             self.cost.wall_time += time.perf_counter() - begin
             return
-        raise unreachable(self.case, self.time, self.voltage(t) * self.scales.potential,
-                          h.step * self.scales.time, self.cell.reason)
+        raise unreachable(
+            self.case,
+            self.time,
+            self.voltage(t) * self.scales.potential,
+            h.step * self.scales.time,
+            self.cell.reason,
+        )
 
     def _target(self, t0: float, end: float) -> float:
         """Return the time of the next step; land on the kink without a tiny last step."""
@@ -251,10 +273,10 @@ class Simulation:
         voltage = self.voltage(t)
         # rounding of the field terms, times the shift, bounds what can be reached
         rounding = 4e-16 * w[0] * self._field_norm * max(abs(voltage), 1.0)
-        atol = max(2e-11 * self.current_scale, rounding)
+        atol = max(1e-11 * self.current_scale, rounding)
         try:
             u = self.cell.solve(guess, voltage=voltage, shift=w[0], history=old, atol=atol)
-        except StepFailed:
+        except StepFailedError:
             return None
         stored = self._stored(u)
         errors = {}
@@ -267,12 +289,13 @@ class Simulation:
     def _norm(self, error: Floats, stored: Floats) -> float:
         """Return the weighted root mean square of a local error (1 = tolerance)."""
         bulk = self.equations.volume[:, None] * self.equations.c_bulk
-        scale = self.tolerance * (np.abs(stored) + bulk)
+        scale = self.tolerance * self._signal * (np.abs(stored) + bulk)
         part = self._weight @ ((error / scale) ** 2).sum(axis=1)
         return float(np.sqrt(self.cell.sum(np.array([part]))[0]))
 
-    def _finish_step(self, t: float, u: Floats, stored: Floats, w: Floats,
-                     proposal: Proposal, end: float) -> None:
+    def _finish_step(
+        self, t: float, u: Floats, stored: Floats, w: Floats, proposal: Proposal, end: float
+    ) -> None:
         h = self.history
         same = proposal.order == h.order and proposal.step == t - h.times[0]
         counted = h.steps_at_order + 1 if same else 0
@@ -284,22 +307,34 @@ class Simulation:
             if not self.finished:
                 h.restart(self._first_step())
 
-    def _accept(self, t: float, u: Floats, voltage: float, weights: Floats,
-                stored: Floats | None = None, restart: bool = False) -> None:
+    def _accept(
+        self,
+        t: float,
+        u: Floats,
+        voltage: float,
+        weights: Floats,
+        stored: Floats | None = None,
+        restart: bool = False,
+    ) -> None:
         """Record an accepted state and put it into the history."""
         h = self.history
         local = self.cell.with_ghosts(u)
         stored = self._stored(u) if stored is None else stored
-        partial = np.concatenate([
-            self.observer.charges(local, stored, voltage), self.observer.instant(local)])
+        partial = np.concatenate(
+            [self.observer.charges(local, stored, voltage), self.observer.instant(local)]
+        )
         total = self.cell.sum(partial)
         n = self._n_charges(total)
         charges, instant = total[:n], total[n:]
-        rates = np.zeros_like(charges) if restart else (
-            weights[0] * charges + h.old_part(weights, h.observed))
+        rates = (
+            np.zeros_like(charges)
+            if restart
+            else (weights[0] * charges + h.old_part(weights, h.observed))
+        )
         protocol, seconds = self.case.protocol, t * self.scales.time
         row = {
-            "time": seconds, "cycle": int(protocol.cycle(seconds)),
+            "time": seconds,
+            "cycle": int(protocol.cycle(seconds)),
             "applied_potential": voltage * self.scales.potential,
             **self.observer.record(charges, rates, instant),
             "step_size": 0.0 if restart else (t - h.times[0]) * self.scales.time,
@@ -313,8 +348,9 @@ class Simulation:
 
     def _n_charges(self, total: Floats) -> int:
         o = self.observer
-        return total.size - 3 * len(o.cuts) - 2 * len(self.grid.readings) - (
-            self.equations.n_ions)
+        return (
+            total.size - 4 * len(o.cuts) - 2 * len(self.grid.readings) - (self.equations.n_ions)
+        )
 
     def run(self, on_step: Callable[[Simulation], None] | None = None) -> Traces:
         """Advance to the end of the protocol and return the traces."""
@@ -330,14 +366,65 @@ class Simulation:
         """Return what has been recorded so far."""
         return self.recorder.traces()
 
+    # -- checkpoints -----------------------------------------------------------------
+
+    def state(self) -> dict[str, Any] | None:
+        """Return all that the rest of the run depends on, on rank 0 (collective).
+
+        Node values are in natural order, so another number of ranks can go on with them.
+        The kept LU factorisation is left out: it only speeds up a converged solve.
+
+        Returns
+        -------
+        dict or None
+            Nested dictionary of arrays and numbers; None on other ranks.
+        """
+        h = self.history
+        states = self.cell.gather(np.stack(h.states, axis=1))
+        stored = self.cell.gather(np.stack(h.stored, axis=1))
+        if states is None or stored is None:
+            return None
+        return {
+            "history": {
+                "times": np.array(h.times), "observed": np.array(h.observed),
+                "states": states, "stored": stored, "order": h.order, "step": h.step,
+                "steps_at_order": h.steps_at_order},
+            "segment": self.segment,
+            "rows": self.recorder.columns(),
+            "cost": vars(self.cost).copy(),
+            "solver_cost": vars(self.cell.cost).copy(),
+        }
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Go on from a state that rank 0 holds (collective); replaces :meth:`start`."""
+        small = None if state is None else {
+            **state, "history": {k: v for k, v in state["history"].items()
+                                 if k not in ("states", "stored")}}
+        small = self.cell.share(small)
+        kept, h = small["history"], self.history
+        h.times = [float(t) for t in kept["times"]]
+        h.observed = list(kept["observed"])
+        for name in ("states", "stored"):
+            everything = None if state is None else state["history"][name]
+            part = self.cell.scatter(everything)
+            setattr(h, name, [part[:, i].copy() for i in range(part.shape[1])])
+        h.order, h.step = int(kept["order"]), float(kept["step"])
+        h.steps_at_order = int(kept["steps_at_order"])
+        self.segment = int(small["segment"])
+        self.recorder.set_columns(small["rows"])
+        for cost, values in ((self.cost, small["cost"]), (self.cell.cost, small["solver_cost"])):
+            for name, value in values.items():
+                setattr(cost, name, type(getattr(cost, name))(value))
+
     @property
     def solver_cost(self) -> SolverCost:
         """Counts and times of the nonlinear solver."""
         return self.cell.cost
 
 
-def simulate(case: Case, comm: Any = None,
-             on_step: Callable[[Simulation], None] | None = None) -> Traces:
+def simulate(
+    case: Case, comm: Any = None, on_step: Callable[[Simulation], None] | None = None
+) -> Traces:
     """Run a case and return its traces (SI units).
 
     Parameters

@@ -1,9 +1,9 @@
 r"""Variable-step, variable-order BDF on the amounts of ions themselves.
 
 The derivative of the polynomial through the newest k + 1 values of c (here the amounts
-S c of the nodes) is taken at the new time: dc/dt = a_0 c_{n+1} + sum_j a_j c_{n+1-j}. It is linear in c, so ion content and
-charge are conserved exactly, and the same formula applied to the displacement gives a
-total current that is equal on every cut.
+S c of the nodes) is taken at the new time: dc/dt = a_0 c_{n+1} + sum_j a_j c_{n+1-j}.
+It is linear in c, so ion content and charge are conserved exactly, and the same formula
+applied to the displacement gives a total current that is equal on every cut.
 
 Local error of order q from divided differences of c over q + 2 points,
 
@@ -97,32 +97,36 @@ class History:
 
     def push(self, t: float, u: Floats, stored: Floats, observed: Floats) -> None:
         """Add an accepted state; keep what order MAX_ORDER and its control need."""
-        for store, value in ((self.times, t), (self.states, u), (self.stored, stored),
-                             (self.observed, observed)):
-            store.insert(0, value)  # type: ignore[attr-defined]
-            del store[MAX_ORDER + 2:]  # type: ignore[attr-defined]
+        self.times.insert(0, t)
+        self.states.insert(0, u)
+        self.stored.insert(0, stored)
+        self.observed.insert(0, observed)
+        self._keep(MAX_ORDER + 2)
 
     def restart(self, step: float) -> None:
         """Forget all but the newest state (at a kink)."""
-        for store in (self.times, self.states, self.stored, self.observed):
-            del store[1:]  # type: ignore[attr-defined]
+        self._keep(1)
         self.order, self.step, self.steps_at_order = 1, step, 0
+
+    def _keep(self, n: int) -> None:
+        for values in (self.times, self.states, self.stored, self.observed):
+            del values[n:]
 
     def weights(self, t: float) -> Floats:
         """Return the BDF weights of a step of the present order to time t."""
-        return bdf_weights(np.array([t, *self.times[:self.order]]))
+        return bdf_weights(np.array([t, *self.times[: self.order]]))
 
     def old_part(self, weights: Floats, values: list[Floats]) -> Floats:
         """Return the contribution of earlier values to the time derivative."""
-        return sum((w * v for w, v in zip(weights[1:], values, strict=False)),
-                   np.zeros_like(values[0]))
+        return sum(
+            (w * v for w, v in zip(weights[1:], values, strict=False)), np.zeros_like(values[0])
+        )
 
     def predict(self, t: float, values: list[Floats], order: int | None = None) -> Floats:
         """Return the extrapolation of ``values`` to time t through order + 1 points."""
         n = min((self.order if order is None else order) + 1, len(self.times))
         w = extrapolate(np.array(self.times[:n]), t)
-        return sum((a * v for a, v in zip(w, values, strict=False)),
-                   np.zeros_like(values[0]))
+        return sum((a * v for a, v in zip(w, values, strict=False)), np.zeros_like(values[0]))
 
     def error(self, t: float, stored: Floats, order: int) -> Floats | None:
         """Return the local error of S c for a step of an order, None without history."""
@@ -130,12 +134,12 @@ class History:
             return 0.5 * (stored - self.stored[0])  # no curvature known yet: pessimistic
         if len(self.times) < order + 1 or order < 1 or order > MAX_ORDER:
             return None
-        times = np.array([t, *self.times[:order + 1]])
+        times = np.array([t, *self.times[: order + 1]])
         w = divided_difference(times)
         difference = w[0] * stored
         for a, v in zip(w[1:], self.stored, strict=False):
             difference = difference + a * v
-        scale = np.prod(t - times[1:order + 1]) / (1.0 / (t - times[1:order + 1])).sum()
+        scale = np.prod(t - times[1 : order + 1]) / (1.0 / (t - times[1 : order + 1])).sum()
         return np.asarray(scale * difference)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nanoslit.case import Case
-    from nanoslit.mpnp.grid import Cut, Grid
+    from nanoslit.mpnp.grid import Grid
     from nanoslit.mpnp.residual import LocalEquations
 
     Floats = NDArray[np.float64]
@@ -56,42 +56,54 @@ SPECS: dict[str, TraceSpec] = {
     "applied_potential": TraceSpec((), "V", "applied potential (full cell: cell voltage)"),
     "electrode_charge": TraceSpec(_E, "C m-1", "charge on the conductor"),
     "electrode_current": TraceSpec(
-        _E, "A m-1", "time derivative of the electrode charge, displacement included"),
-    "slit_potential": TraceSpec(
-        _S, "V", "electrostatic potential at the middle of the slit"),
+        _E, "A m-1", "time derivative of the electrode charge, displacement included"
+    ),
+    "slit_potential": TraceSpec(_S, "V", "electrostatic potential at the middle of the slit"),
     "slit_electrochemical_potential": TraceSpec(
-        _S, "V", "mean over ions of (mu - mu_bulk)/(z e) at the middle of the slit"),
+        _S, "V", "mean over ions of (mu - mu_bulk)/(z e) at the middle of the slit"
+    ),
     "slit_charge_potential": TraceSpec(
-        _S, "V", "potential of charge averaged over the slit width at its middle line"),
+        _S, "V", "potential of charge averaged over the slit width at its middle line"
+    ),
     "slit_charge": TraceSpec(_S, "C m-1", "stored charge: minus the net ionic charge"),
     "slit_ion_content": TraceSpec((*_S, "ion"), "mol m-1", "ions in the slit"),
-    "trans_slit_voltage": TraceSpec(
-        _O, "V", "slit potential of slit k+1 minus that of slit k"),
+    "trans_slit_voltage": TraceSpec(_O, "V", "slit potential of slit k+1 minus that of slit k"),
     "trans_slit_electrochemical_voltage": TraceSpec(
-        _O, "V", "slit electrochemical potential of slit k+1 minus that of slit k"),
+        _O, "V", "slit electrochemical potential of slit k+1 minus that of slit k"
+    ),
     **_with_parts("opening_current", _O, "through the opening between slits k and k+1"),
     **_with_parts("mouth_current", _E, "through the opening of the first sheet"),
-    **_with_parts("open_space_current", ("electrode", "distance"),
-                  "through a plane in front of the first sheet"),
+    **_with_parts(
+        "open_space_current",
+        ("electrode", "distance"),
+        "through a plane in front of the first sheet",
+    ),
     **_with_parts("slit_current", _S, "along the slit, through the line across its middle"),
     "open_space_potential": TraceSpec(
-        _E, "V", "potential of charge in front of the first sheet, mean over the plane"),
+        _E, "V", "potential of charge in front of the first sheet, mean over the plane"
+    ),
     "mouth_voltage": TraceSpec(
-        _E, "V", "charge potential of slit 1 minus that of the open space"),
+        _E, "V", "charge potential of slit 1 minus that of the open space"
+    ),
     "exterior_charge": TraceSpec(
-        _E, "C m-1", "stored charge in front of the mid-plane of the first sheet"),
+        _E, "C m-1", "stored charge in front of the mid-plane of the first sheet"
+    ),
     "current_mismatch": TraceSpec(
-        (), "A m-1", "largest difference of the total current between cuts"),
+        (), "A m-1", "largest difference of the total current between cuts"
+    ),
     "ion_mismatch": TraceSpec(
-        (), "A m-1", "largest error of the ion balance (times the Faraday constant)"),
+        (), "A m-1", "largest error of the ion balance (times the Faraday constant)"
+    ),
     "step_size": TraceSpec((), "s", "length of the time step"),
     "order": TraceSpec((), "1", "order of the time step"),
     "newton_iterations": TraceSpec((), "1", "Newton iterations of the step"),
 }
 for _part in PARTS:
     SPECS[f"slit_current_{_part}_excess"] = TraceSpec(
-        _S, "A m-1",
-        f"{_part} current along the slit minus its equilibrium value at the same charge")
+        _S,
+        "A m-1",
+        f"{_part} current along the slit minus its equilibrium value at the same charge",
+    )
 
 
 @dataclass
@@ -176,8 +188,10 @@ class Observer:
         electrode, x = g.wall_electrode[walls], np.abs(g.x[g.wall_node[walls]])
         masks = [electrode == e for e in range(g.n_electrodes)]
         self.crossing = [i for i, c in enumerate(self.cuts) if c.name != "slit"]
-        masks += [(electrode == c.electrode) & (x > c.position)
-                  for c in (self.cuts[i] for i in self.crossing)]
+        masks += [
+            (electrode == c.electrode) & (x > c.position)
+            for c in (self.cuts[i] for i in self.crossing)
+        ]
         self._walls = sparse.csr_matrix(np.array(masks, float).reshape(-1, walls.size))
 
     def _cut_sums(self) -> None:
@@ -205,7 +219,8 @@ class Observer:
             weights.append(r.weights[mine])
         self._reading = sparse.csr_matrix(
             (np.concatenate(weights), (np.concatenate(rows), np.concatenate(nodes))),
-            (len(self.grid.readings), self.sub.n_owned))
+            (len(self.grid.readings), self.sub.n_owned),
+        )
 
     # -- measurements --------------------------------------------------------------
 
@@ -221,23 +236,36 @@ class Observer:
         """
         q = self.eq.wall_charge(u, voltage)
         field_ = self.eq.field_flux(u)
-        return np.concatenate([
-            (self._regions @ stored).ravel(), self._walls @ q,
-            self._cut @ field_[self._cut_edges],
-            [-field_[self._reservoir_edges].sum()]])
+        return np.concatenate(
+            [
+                (self._regions @ stored).ravel(),
+                self._walls @ q,
+                self._cut @ field_[self._cut_edges],
+                [-field_[self._reservoir_edges].sum()],
+            ]
+        )
 
     def instant(self, u: Floats) -> Floats:
-        """Return [cut currents by part, readings of phi and mu_charge, ion outflow]."""
+        """Return [cut currents and their parts, readings of phi and mu_charge, outflow].
+
+        The current itself is not the sum of its parts, which nearly cancel close to
+        equilibrium, but equal to it up to their rounding.
+        """
         eq = self.eq
         comp = eq.compose(u)
-        parts = eq.flux_parts(u, comp, self._cut_edges)
+        flux = eq.ion_flux(u)
+        parts = (flux[self._cut_edges].T, *eq.flux_parts(u, comp, self._cut_edges))
         currents = [self._cut @ (eq.z @ p) for p in parts]
-        own = u[:self.sub.n_owned]
+        own = u[: self.sub.n_owned]
         charge_potential = (own[:, 1:] / eq.z).mean(axis=1)
-        inflow = sum(p.sum(axis=1) for p in eq.flux_parts(u, comp, self._reservoir_edges))
-        return np.concatenate([
-            *currents, self._reading @ own[:, 0], self._reading @ charge_potential,
-            -np.asarray(inflow)])
+        return np.concatenate(
+            [
+                *currents,
+                self._reading @ own[:, 0],
+                self._reading @ charge_potential,
+                -flux[self._reservoir_edges].sum(axis=0),
+            ]
+        )
 
     # -- from sums to named traces --------------------------------------------------
 
@@ -248,29 +276,39 @@ class Observer:
         e, n = g.n_electrodes, g.n_slits
 
         def cuts(name: str) -> NDArray[np.int64]:
-            return np.array([i for i, c in enumerate(self.cuts) if c.name == name],
-                            dtype=np.int64).reshape(e, -1)
+            return np.array(
+                [i for i, c in enumerate(self.cuts) if c.name == name], dtype=np.int64
+            ).reshape(e, -1)
 
         def readings(name: str) -> NDArray[np.int64]:
-            return np.array([i for i, r in enumerate(g.readings) if r.name == name],
-                            dtype=np.int64).reshape(e, -1)
+            return np.array(
+                [i for i, r in enumerate(g.readings) if r.name == name], dtype=np.int64
+            ).reshape(e, -1)
 
         return {
-            "e": e, "n": n, "opening": cuts("opening"), "slit": cuts("slit"),
-            "open": cuts("open_space"), "mid": readings("slit_mid"),
-            "width": readings("slit_width"), "space": readings("open_space")[:, 0],
+            "e": e,
+            "n": n,
+            "opening": cuts("opening"),
+            "slit": cuts("slit"),
+            "open": cuts("open_space"),
+            "mid": readings("slit_mid"),
+            "width": readings("slit_width"),
+            "space": readings("open_space")[:, 0],
         }
 
     def unpack_charges(self, total: Floats) -> dict[str, Floats]:
         """Return named parts of ``charges`` (already added over ranks)."""
         rows = self.n_regions + self.grid.n_electrodes + 1
         m = self.eq.n_ions
-        contents = total[:rows * m].reshape(rows, m)
-        rest = total[rows * m:]
+        contents = total[: rows * m].reshape(rows, m)
+        rest = total[rows * m :]
         e, x = self.grid.n_electrodes, len(self.crossing)
         return {
-            "contents": contents, "electrode": rest[:e], "beyond": rest[e:e + x],
-            "displacement": rest[e + x:e + x + len(self.cuts)], "outflow": rest[-1:],
+            "contents": contents,
+            "electrode": rest[:e],
+            "beyond": rest[e : e + x],
+            "displacement": rest[e + x : e + x + len(self.cuts)],
+            "outflow": rest[-1:],
         }
 
     def record(self, charges: Floats, rates: Floats, instant: Floats) -> dict[str, Any]:
@@ -287,14 +325,13 @@ class Observer:
         e, n, m = L["e"], L["n"], self.eq.n_ions
         q, dq = self.unpack_charges(charges), self.unpack_charges(rates)
         nc, nr = len(self.cuts), len(self.grid.readings)
-        parts = instant[:3 * nc].reshape(3, nc) * s.current
-        phi = instant[3 * nc:3 * nc + nr] * s.potential
-        mu = instant[3 * nc + nr:3 * nc + 2 * nr] * s.potential
-        outflow = instant[3 * nc + 2 * nr:]
-        ionic = parts.sum(axis=0)
+        ionic, *parts = instant[: 4 * nc].reshape(4, nc) * s.current
+        phi = instant[4 * nc : 4 * nc + nr] * s.potential
+        mu = instant[4 * nc + nr : 4 * nc + 2 * nr] * s.potential
+        outflow = instant[4 * nc + 2 * nr :]
         contents = q["contents"]
-        slits = contents[:self.n_regions].reshape(e, n, m)
-        open_space = contents[self.n_regions:self.n_regions + e]
+        slits = contents[: self.n_regions].reshape(e, n, m)
+        open_space = contents[self.n_regions : self.n_regions + e]
         row: dict[str, Any] = {
             "electrode_charge": q["electrode"] * s.charge,
             "electrode_current": dq["electrode"] * s.current,
@@ -321,15 +358,17 @@ class Observer:
         return row
 
     @staticmethod
-    def _cut_traces(name: str, which: NDArray[np.int64], total: Floats,
-                    parts: Floats) -> dict[str, Floats]:
+    def _cut_traces(
+        name: str, which: NDArray[np.int64], total: Floats, parts: list[Floats]
+    ) -> dict[str, Floats]:
         out = {name: total[which]}
         for part, value in zip(PARTS, parts, strict=True):
             out[f"{name}_{part}"] = value[which]
         return out
 
-    def _mismatch(self, dq: dict[str, Floats], ionic: Floats, outflow: Floats
-                  ) -> dict[str, float]:
+    def _mismatch(
+        self, dq: dict[str, Floats], ionic: Floats, outflow: Floats
+    ) -> dict[str, float]:
         """Return the errors of current continuity and of the ion balance [A m^-1]."""
         s, z = self.eq.scales, self.eq.z
         through = ionic[self.crossing] + dq["displacement"][self.crossing]
@@ -356,12 +395,20 @@ class TraceRecorder:
         """Append one accepted step."""
         self.rows.append(row)
 
+    def columns(self) -> dict[str, Any]:
+        """Return every recorded quantity over all rows, as the rows hold it."""
+        return {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+
+    def set_columns(self, columns: dict[str, Any]) -> None:
+        """Replace the rows by those of which ``columns`` were made."""
+        names, arrays = list(columns), list(columns.values())
+        self.rows = [dict(zip(names, row, strict=True)) for row in zip(*arrays, strict=True)]
+
     def traces(self) -> Traces:
         """Return all rows as arrays; a half cell loses the electrode axis."""
         n_electrodes = 2 if self.case.cell == "full" else 1
         values: dict[str, Any] = {}
-        for name in self.rows[0]:
-            data = np.array([row[name] for row in self.rows])
+        for name, data in self.columns().items():
             if "electrode" in SPECS[name].dims and n_electrodes == 1:
                 data = data[:, 0]
             values[name] = data

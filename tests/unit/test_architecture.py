@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "nanoslit"
 # an import points to a lower layer or stays inside its own subpackage
 LAYERS = [
     ["errors", "atomic", "tomltext"],
-    ["units", "parallel", "machine"],
+    ["units", "parallel", "launch"],
+    ["machine"],
     ["mobility", "geometry", "protocol", "schema"],
     ["electrolyte"],
     ["case"],
@@ -29,11 +30,11 @@ SIDEWAYS = {("circuit", "discovery.law")}  # the one import between side branche
 # third-party package: the modules (or subpackages) that may import it
 HOMES = {
     "petsc4py": ["mpnp.petsc"],
-    "mpi4py": ["parallel"],
+    "mpi4py": ["parallel", "mpnp.petsc"],
     "dask": ["sweep"],
     "distributed": ["sweep"],
     "dask_jobqueue": ["sweep"],
-    "deap": ["discovery"],
+    "deap": ["discovery", "circuit.explorer"],
     "matplotlib": ["plotting"],
 }
 OUTSIDE = {"sweeps", "jobs", "analysis", "tests", "conftest"}

@@ -1,0 +1,95 @@
+"""Small-signal impedance of the ladder around a bias.
+
+At rest no current flows, so the derivative of a resistance with charge multiplies zero:
+the linearised circuit is exactly the ladder with every R_k and C_k frozen at the bias.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nanoslit.errors import CircuitError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from nanoslit.circuit.ladder import NanoCircuit
+
+    Array = NDArray[np.float64]
+
+__all__ = ["at_rest", "impedance"]
+
+
+def at_rest(circuit: NanoCircuit, bias: float, window: float | None) -> tuple[Array, Array]:
+    """Return conductances of the resistors and capacitances of the nodes at rest.
+
+    Shapes (circuits, slits) [S, ...] and (circuits, slits + 1) [F, ...].
+
+    Raises
+    ------
+    CircuitError
+        If Q_max refers to a window that is not given.
+    """
+    if circuit.cell == "symmetric":
+        bias = 0.5 * bias
+        window = None if window is None else 0.5 * window
+    if circuit.q_max == "cycle":
+        raise CircuitError("q_max = 'cycle' has no meaning at rest; use 'window' or a number")
+    if window is None:
+        if circuit.q_max == "window" and bias != 0 and circuit.depends_on_charge:
+            raise CircuitError(
+                "q_max = 'window' refers to the largest |potential| of a protocol: give "
+                "window = that potential [V]"
+            )
+        window = abs(bias) or 1.0
+    if abs(bias) > abs(window) * (1 + 1e-12):
+        raise CircuitError(f"bias = {bias:g} V lies outside the window of {window:g} V")
+    law = circuit.resistor(np.full(circuit.circuits, abs(window)))
+    p = law.parameters[:, :, 1:]
+    u = np.full(p.shape[1:], float(bias))
+    _, da, db = law.slopes(p, u, u)
+    c = circuit.capacitance
+    c[:, 1:] /= law.capacity(p, u)[0]
+    return 0.5 * (da - db), c
+
+
+def impedance(
+    circuit: NanoCircuit,
+    frequency: ArrayLike,
+    bias: float = 0.0,
+    window: float | None = None,
+) -> NDArray[np.complex128]:
+    """Return the impedance spectrum around rest at a bias: a continued fraction.
+
+    Parameters
+    ----------
+    circuit : NanoCircuit
+    frequency : array_like, shape (frequencies,)
+        [Hz], positive.
+    bias : float
+        Potential of the electrode or cell [V].
+    window : float, optional
+        Largest |potential| of the protocol that ``q_max = "window"`` refers to [V].
+
+    Returns
+    -------
+    ndarray of complex, shape (circuits, frequencies)
+        [Ohm, Ohm m or Ohm m^2]; twice that of one electrode in a symmetric cell.
+
+    Raises
+    ------
+    CircuitError
+        If a frequency is not positive, or Q_max refers to a window that is not given.
+    """
+    f = np.atleast_1d(np.asarray(frequency, float))
+    if not (np.all(f > 0) and np.all(np.isfinite(f))):
+        raise CircuitError("frequencies must be positive and finite")
+    g, c = at_rest(circuit, bias, window)
+    s = 2j * np.pi * f
+    admittance = s * c[:, -1:]
+    for k in range(circuit.n_slits, 0, -1):
+        admittance = s * c[:, k - 1 : k] + 1.0 / (1.0 / g[:, k - 1 : k] + 1.0 / admittance)
+    z = circuit.value("r_open")[:, None] + 1.0 / admittance
+    return np.asarray(z * (2.0 if circuit.cell == "symmetric" else 1.0))

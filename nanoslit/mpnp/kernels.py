@@ -1,0 +1,293 @@
+"""Compiled loops over nodes and edges: composition, residual and Jacobian blocks.
+
+The formulas are those of :mod:`nanoslit.mpnp.fluxes` (which the tests compare them
+with); here they are written per edge and compiled with numba, because array expressions
+over a few thousand edges cost ten times more in Python than in arithmetic.
+
+Arrays: ``u`` (n, fields) with phi first; ``c`` and ``packing`` (n, ions); edges ``k``,
+``l`` as local node numbers; the reservoir is the last local node.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+try:
+    from numba import njit
+except ImportError as error:  # the solver's extra brings it
+    from nanoslit.errors import MissingExtraError
+
+    raise MissingExtraError(
+        "the field solver needs numba: run jobs/bootstrap.sh, or install nanoslit[mpi]"
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["STEEP", "compose_nodes", "jacobian_blocks", "residual_sums", "stored_amounts"]
+
+STEEP = 8.0
+"""Ratio of neighbouring concentrations above which the compact correction fades."""
+
+_TINY = 1e-280  # concentrations may underflow
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+
+def _compiled(function: _F) -> _F:
+    """Compile on first use; the machine code is kept beside the module."""
+    compiled: _F = njit(cache=True, error_model="numpy")(function)
+    return compiled
+
+
+@_compiled
+def _bernoulli(x: float) -> float:
+    return 1.0 if x == 0.0 else x / math.expm1(x)
+
+
+@_compiled
+def _bernoulli_slope(x: float, b: float) -> float:
+    if abs(x) < 0.02:
+        return -0.5 + x / 6.0 - x**3 / 180.0 + x**5 / 5040.0
+    return 0.0 if b == 0.0 else b * (1.0 - x - b) / x
+
+
+@_compiled
+def compact_difference(c: float, other: float) -> tuple[float, float, float]:
+    """Return (other - c) / (1 + x^4), x = other / (STEEP c), and both derivatives."""
+    a, b = c + _TINY, other + _TINY
+    x = min(b / (STEEP * a), 1e60)
+    x3 = x * x * x
+    fade = 1.0 / (1.0 + x3 * x)
+    value = (b - a) * fade
+    steepness = 4.0 * x3 * fade * value / (STEEP * a)
+    return value, steepness * (b / a) - fade, fade - steepness
+
+
+@_compiled
+def compose_nodes(
+    u: Floats, z: Floats, c_bulk: Floats, v: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return c (n, ions), ln gamma (n,) and packing (n, ions) of a state."""
+    n, m = u.shape[0], z.size
+    c, packing = np.empty((n, m)), np.empty((n, m))
+    ln_gamma = np.empty(n)
+    free = 1.0 - v.sum()
+    for i in range(n):
+        s = free
+        for j in range(m):
+            w = math.exp(u[i, 1 + j] - z[j] * u[i, 0])
+            c[i, j] = w
+            s += v[j] * w
+        ln_gamma[i] = math.log(s)
+        for j in range(m):
+            w = c[i, j] / s
+            packing[i, j] = v[j] * w
+            c[i, j] = c_bulk[j] * w
+    return c, ln_gamma, packing
+
+
+@_compiled
+def stored_amounts(
+    c: Floats,
+    volume: Floats,
+    k: Any,
+    l: Any,  # noqa: E741
+    w_kl: Floats,
+    w_lk: Floats,  # noqa: E741
+) -> Floats:
+    """Return the amounts S c of the owned nodes (n_owned, ions)."""
+    n, m = volume.size, c.shape[1]
+    out = np.empty((n, m))
+    for i in range(n):
+        for j in range(m):
+            out[i, j] = volume[i] * c[i, j]
+    for e in range(k.size):
+        a, b = k[e], l[e]
+        for j in range(m):
+            if a < n:
+                out[a, j] += w_kl[e] * compact_difference(c[a, j], c[b, j])[0]
+            if b < n:
+                out[b, j] += w_lk[e] * compact_difference(c[b, j], c[a, j])[0]
+    return out
+
+
+@_compiled
+def ion_fluxes(
+    u: Floats,
+    c: Floats,
+    ln_gamma: Floats,
+    z: Floats,
+    floor: Floats,
+    diffusivity: Floats,
+    conductance: Floats,
+    k: Any,
+    l: Any,  # noqa: E741
+) -> Floats:
+    """Return area times flux from k to l (n_edges, ions)."""
+    m = z.size
+    out = np.empty((k.size, m))
+    for e in range(k.size):
+        a, b = k[e], l[e]
+        for j in range(m):
+            eta = z[j] * (u[a, 0] - u[b, 0]) + ln_gamma[a] - ln_gamma[b]
+            d = u[b, 1 + j] - u[a, 1 + j]
+            g = conductance[e] * 0.5 * (diffusivity[a, j] + diffusivity[b, j])
+            out[e, j] = -g * (c[a, j] * _bernoulli(-eta) * math.expm1(d) + floor[j] * d)
+    return out
+
+
+@_compiled
+def residual_sums(
+    u: Floats,
+    fluxes: Floats,
+    stored: Floats,
+    z: Floats,
+    permittance: Floats,
+    k: Any,
+    l: Any,  # noqa: E741
+    shift: float,
+    history: Floats,
+) -> Floats:
+    """Return the residual of the owned nodes before boundary conditions."""
+    n, m = stored.shape
+    out = np.empty((n, m + 1))
+    for i in range(n):
+        charge = 0.0
+        for j in range(m):
+            charge += z[j] * stored[i, j]
+            out[i, 1 + j] = shift * stored[i, j] + history[i, j]
+        out[i, 0] = -charge
+    for e in range(k.size):
+        a, b = k[e], l[e]
+        field = permittance[e] * (u[a, 0] - u[b, 0])
+        if a < n:
+            out[a, 0] += field
+            for j in range(m):
+                out[a, 1 + j] += fluxes[e, j]
+        if b < n:
+            out[b, 0] -= field
+            for j in range(m):
+                out[b, 1 + j] -= fluxes[e, j]
+    return out
+
+
+@_compiled
+def _add_storage(
+    block: Floats, weight: float, c: Floats, packing: Floats, z: Floats, j: int, shift: float
+) -> None:
+    """Add weight * dc_j/du to row 1 + j (times shift) and to the Poisson row."""
+    m = z.size
+    mean = 0.0
+    for i in range(m):
+        mean += z[i] * packing[i]
+    w = weight * c[j]
+    block[1 + j, 0] += shift * w * (mean - z[j])
+    block[0, 0] -= z[j] * w * (mean - z[j])
+    for i in range(m):
+        slope = (1.0 if i == j else 0.0) - packing[i]
+        block[1 + j, 1 + i] += shift * w * slope
+        block[0, 1 + i] -= z[j] * w * slope
+
+
+@_compiled
+def _add_diffusivity(
+    row: Floats, factor: float, gradient: Floats, c: Floats, packing: Floats, z: Floats
+) -> None:
+    """Add factor * dD/du to a row of a block; gradient is dD/dc_i."""
+    m = z.size
+    mean, total = 0.0, 0.0
+    for i in range(m):
+        mean += z[i] * packing[i]
+        total += gradient[i] * c[i]
+    for i in range(m):
+        row[0] += factor * gradient[i] * c[i] * (mean - z[i])
+        row[1 + i] += factor * (gradient[i] * c[i] - total * packing[i])
+
+
+@_compiled
+def jacobian_blocks(
+    u: Floats,
+    c: Floats,
+    ln_gamma: Floats,
+    packing: Floats,
+    z: Floats,
+    floor: Floats,
+    diffusivity: Floats,
+    gradient: Floats,
+    conductance: Floats,
+    permittance: Floats,
+    volume: Floats,
+    k: Any,
+    l: Any,  # noqa: E741
+    w_kl: Floats,
+    w_lk: Floats,
+    shift: float,
+) -> tuple[Floats, Floats, Floats]:
+    """Return the diagonal blocks and those of each edge (row k by l, row l by k).
+
+    ``gradient`` (n, ions, ions) holds dD_i/dc_j, with length 0 where D is constant.
+    """
+    n, m = volume.size, z.size
+    b = m + 1
+    diagonal = np.zeros((n, b, b))
+    to_l, to_k = np.zeros((k.size, b, b)), np.zeros((k.size, b, b))
+    by_k, by_l = np.zeros((b, b)), np.zeros((b, b))
+    variable = gradient.shape[0] > 0
+    for i in range(n):
+        for j in range(m):
+            _add_storage(diagonal[i], volume[i], c[i], packing[i], z, j, shift)
+    for e in range(k.size):
+        p, q = k[e], l[e]
+        by_k[:, :] = 0.0
+        by_l[:, :] = 0.0
+        by_k[0, 0], by_l[0, 0] = permittance[e], -permittance[e]
+        mean_k, mean_l = 0.0, 0.0
+        for i in range(m):
+            mean_k += z[i] * packing[p, i]
+            mean_l += z[i] * packing[q, i]
+        for j in range(m):
+            eta = z[j] * (u[p, 0] - u[q, 0]) + ln_gamma[p] - ln_gamma[q]
+            d = u[q, 1 + j] - u[p, 1 + j]
+            e1 = math.expm1(d)
+            bern = _bernoulli(-eta)
+            g = conductance[e] * 0.5 * (diffusivity[p, j] + diffusivity[q, j])
+            f = -c[p, j] * bern * e1
+            by_eta = g * c[p, j] * _bernoulli_slope(-eta, bern) * e1
+            by_mu = -g * (c[p, j] * bern * (e1 + 1.0) + floor[j])
+            rest = by_eta - g * f
+            # ln c_j = const + mu_j - z_j phi - ln gamma; eta = z dphi + d ln gamma
+            by_k[1 + j, 0] = rest * (z[j] - mean_k)
+            by_l[1 + j, 0] = by_eta * (mean_l - z[j])
+            for i in range(m):
+                by_k[1 + j, 1 + i] = rest * packing[p, i]
+                by_l[1 + j, 1 + i] = -by_eta * packing[q, i]
+            by_k[1 + j, 1 + j] += g * f - by_mu
+            by_l[1 + j, 1 + j] += by_mu
+            if variable:
+                whole = 0.5 * conductance[e] * (f - floor[j] * d)
+                _add_diffusivity(by_k[1 + j], whole, gradient[p, j], c[p], packing[p], z)
+                _add_diffusivity(by_l[1 + j], whole, gradient[q, j], c[q], packing[q], z)
+        if p < n:
+            diagonal[p] += by_k
+        if q < n:
+            diagonal[q] -= by_l
+        to_l[e] = by_l
+        to_k[e] = -by_k
+        for j in range(m):
+            if p < n:
+                _, own, other = compact_difference(c[p, j], c[q, j])
+                _add_storage(diagonal[p], w_kl[e] * own, c[p], packing[p], z, j, shift)
+                _add_storage(to_l[e], w_kl[e] * other, c[q], packing[q], z, j, shift)
+            if q < n:
+                _, own, other = compact_difference(c[q, j], c[p, j])
+                _add_storage(diagonal[q], w_lk[e] * own, c[q], packing[q], z, j, shift)
+                _add_storage(to_k[e], w_lk[e] * other, c[p], packing[p], z, j, shift)
+    return diagonal, to_l, to_k
