@@ -110,7 +110,8 @@ def ours(quick: bool) -> float:
             few.simulate(CV, backend=backend, **SETTINGS)  # compiles
             r = few.simulate(CV, backend=backend, **SETTINGS)
             errors = [
-                deviation(r.time[k], r.electrode_current[k], truth[k]) for k in range(len(truth))
+                deviation(r.time[k], r.electrode_current[k], truth[k])
+                for k in range(len(truth))
             ]
 
             def run(backend: str = backend, threads: int = threads) -> None:
@@ -123,7 +124,9 @@ def ours(quick: bool) -> float:
                 rate_6 = rate
             name = f"{backend}, {threads} thread{'s' * (threads > 1)}"
             spread = f"{np.median(errors):.1e} / {max(errors):.1e}"
-            print(f"{n:>5} {name:<18} {rate:>10.0f} {1e9 / rate / n:>12.0f}  {spread}", flush=True)
+            print(
+                f"{n:>5} {name:<18} {rate:>10.0f} {1e9 / rate / n:>12.0f}  {spread}", flush=True
+            )
             if cores == 1 and backend == "numba":
                 break
     return rate_6

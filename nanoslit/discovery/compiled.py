@@ -47,9 +47,7 @@ def compiled_exactly(function: F) -> F:
         raise MissingExtraError(
             "law discovery needs numba: pip install 'nanoslit[discovery]'"
         ) from None
-    wrapped: F = numba.njit(cache=True, fastmath={"contract"}, error_model="numpy")(
-        function
-    )
+    wrapped: F = numba.njit(cache=True, fastmath={"contract"}, error_model="numpy")(function)
     return wrapped
 
 

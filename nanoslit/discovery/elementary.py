@@ -52,7 +52,7 @@ def as_float(context: Any, x: Any) -> Any:
 
 
 @compiled_exactly
-def _exp(x):  # type: ignore[no-untyped-def]
+def _exp(x):
     clipped = min(max(x, -708.0), 709.0)
     shifted = as_float(as_bits(clipped * LOG2E + MAGIC))
     k = shifted - MAGIC
@@ -78,14 +78,14 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 
 @compiled_exactly
-def exp_row(u, y):  # type: ignore[no-untyped-def]
+def exp_row(u, y):
     """Write exp(u) to y."""
     for i in range(u.shape[0]):
         y[i] = _exp(u[i])
 
 
 @compiled_exactly
-def log_row(u, y):  # type: ignore[no-untyped-def]
+def log_row(u, y):
     """Write the natural logarithm of u to y; NaN below 1e-300."""
     for i in range(u.shape[0]):
         x = u[i]
@@ -111,7 +111,7 @@ def log_row(u, y):  # type: ignore[no-untyped-def]
 
 
 @compiled_exactly
-def _sine(x, quarter):  # type: ignore[no-untyped-def]
+def _sine(x, quarter):
     shifted = as_float(as_bits(x * TWO_OVER_PI + MAGIC))
     k = shifted - MAGIC
     r = x - k * PIO2[0] - k * PIO2[1] - k * PIO2[2]
@@ -139,7 +139,7 @@ def _sine(x, quarter):  # type: ignore[no-untyped-def]
 
 
 @compiled_exactly
-def _small(u):  # type: ignore[no-untyped-def]
+def _small(u):
     largest = 0.0
     for i in range(u.shape[0]):
         largest = max(largest, abs(u[i]))
@@ -147,7 +147,7 @@ def _small(u):  # type: ignore[no-untyped-def]
 
 
 @compiled_exactly
-def sin_row(u, y):  # type: ignore[no-untyped-def]
+def sin_row(u, y):
     """Write sin(u) to y."""
     if _small(u):
         for i in range(u.shape[0]):
@@ -158,7 +158,7 @@ def sin_row(u, y):  # type: ignore[no-untyped-def]
 
 
 @compiled_exactly
-def cos_row(u, y):  # type: ignore[no-untyped-def]
+def cos_row(u, y):
     """Write cos(u) to y."""
     if _small(u):
         for i in range(u.shape[0]):
@@ -169,7 +169,7 @@ def cos_row(u, y):  # type: ignore[no-untyped-def]
 
 
 @compiled_exactly
-def tanh_row(u, y):  # type: ignore[no-untyped-def]
+def tanh_row(u, y):
     """Write tanh(u) to y."""
     for i in range(u.shape[0]):
         x = u[i]

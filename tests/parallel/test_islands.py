@@ -64,7 +64,9 @@ def write_table(path):
     a, b, c = rng.uniform(1, 3, (3, 150))
     y = a * np.exp(-b) / (1 + c) * (1 + 0.02 * rng.normal(size=150))
     rows = [f"{w!r},{x!r},{v!r},{z!r}" for w, x, v, z in zip(a, b, c, y, strict=True)]
-    path.write_text("\n".join(["a,b,c,y", *(r.replace("np.float64(", "").replace(")", "") for r in rows)]))
+    path.write_text(
+        "\n".join(["a,b,c,y", *(r.replace("np.float64(", "").replace(")", "") for r in rows)])
+    )
     return path
 
 

@@ -41,9 +41,7 @@ def test_a_table_gives_a_law_file_that_sympy_reads(nanoslit, tmp_path, energies)
     found = sympy.sympify(record["best"]["expression"], locals={"m": m, "v": v})
     assert float(found.subs({m: 2, v: 3})) == pytest.approx(9.0)
     assert record["best"]["error_train"] < 1e-12
-    assert nanoslit(
-        "discover", "--table", energies, "--target", "E", "-o", law
-    ).returncode == 2
+    assert nanoslit("discover", "--table", energies, "--target", "E", "-o", law).returncode == 2
 
 
 def test_results_give_the_planted_resistance_law(nanoslit, tmp_path):
@@ -76,9 +74,7 @@ def test_results_give_the_planted_resistance_law(nanoslit, tmp_path):
 
 
 def test_a_left_out_result_only_tests(nanoslit, tmp_path):
-    files = [
-        write_result(tmp_path / f"r{k}.h5", r_c=2.0 + k, rate=1.0 + k) for k in range(3)
-    ]
+    files = [write_result(tmp_path / f"r{k}.h5", r_c=2.0 + k, rate=1.0 + k) for k in range(3)]
     law_file = tmp_path / "LAW.json"
     done = nanoslit(
         "discover", *files, "-o", law_file, "--evaluations", 6000, "--hold-out", "r2"
