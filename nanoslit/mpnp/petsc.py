@@ -6,8 +6,9 @@ each rank owns a contiguous range, so the parts are strips with one line of ghos
 Linear solver ``direct``: an LU factorisation that is kept as long as it is a good
 preconditioner, with a few GMRES iterations on the current Jacobian; it is renewed when
 GMRES needs more than ``RENEW_ABOVE`` iterations. MUMPS on several ranks and wide
-meshes, PETSc's own block LU on one rank and a narrow strip. ``iterative``: overlapping additive Schwarz, each block
-with its own LU of a few thousand nodes, for domains whose LU does not fit into memory.
+meshes, PETSc's own block LU on one rank and a narrow strip. ``iterative``: overlapping
+additive Schwarz, each block with its own LU of a few thousand nodes, for domains whose LU
+does not fit into memory.
 Everything can be changed through PETSc's options with the prefix ``mpnp_``.
 """
 

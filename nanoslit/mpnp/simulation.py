@@ -1,8 +1,8 @@
 """One run: equilibrium at the start, adaptive steps through the protocol, traces.
 
 The stepper restarts at every kink or jump of the applied potential and lands on them.
-A step that Newton's method cannot solve is cut; if that does not help, the potential is
-approached by continuation at fixed step; then the run fails with a message.
+A step that Newton's method cannot solve is cut; after many cuts the potential is also
+approached by continuation at fixed step; if nothing helps the run fails with a message.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TOLERANCES", "Simulation", "StepperCost", "simulate"]
 
-TOLERANCES = {"coarse": 5e-3, "standard": 1e-3, "fine": 1e-4}
+TOLERANCES = {"coarse": 5e-3, "standard": 1e-3, "fine": 2e-4}
 """Relative local error per step that belongs to each mesh preset."""
 
 _MAX_CUTS = 12
@@ -132,18 +132,31 @@ class Simulation:
         """
         n, b = self.cell.sub.n_owned, self.equations.n_fields
         u = np.zeros((n, b)) if guess is None else guess
+        try:
+            return self._reach(u, 0.0, voltage, atol=1e-13 * self.charge_scale)
+        except StepFailedError as failure:
+            raise unreachable(
+                self.case, 0.0, voltage * self.scales.potential, 0.0, str(failure)
+            ) from None
+
+    def _reach(self, u: Floats, start: float, end: float, **solve: Any) -> Floats:
+        """Solve at potential ``end`` by continuation from a state near ``start``.
+
+        Raises
+        ------
+        StepFailedError
+            If 1/1024 of the way is still too much for one Newton solve.
+        """
         reached, step = 0.0, 1.0
         while reached < 1.0:
             target = min(1.0, reached + step)
             try:
-                u = self.cell.solve(u, voltage=target * voltage, atol=1e-13 * self.charge_scale)
+                u = self.cell.solve(u, voltage=start + target * (end - start), **solve)
                 reached = target
-            except StepFailedError as failure:
+            except StepFailedError:
                 step *= 0.5
                 if step < 1e-3:
-                    raise unreachable(
-                        self.case, 0.0, voltage * self.scales.potential, 0.0, str(failure)
-                    ) from None
+                    raise
         return u
 
     def start(self) -> None:
@@ -228,16 +241,17 @@ class Simulation:
         begin = time.perf_counter()
         h = self.history
         end = self.kinks[self.segment + 1]
-        for _ in range(_MAX_CUTS * 3):
+        for cut in range(3 * _MAX_CUTS):
             t0 = h.times[0]
             t = self._target(t0, end)
-            solved = self._try(t)
-            if solved is None:
+            try:
+                u, w = self._solve(t, by_continuation=cut >= _MAX_CUTS)
+            except StepFailedError:
                 self.cost.rejected_newton += 1
-                h.order, h.step = 1, 0.2 * (t - t0)
-                h.steps_at_order = 0
+                h.order, h.step, h.steps_at_order = 1, 0.2 * (t - t0), 0
                 continue
-            u, stored, w, proposal = solved
+            stored = self._stored(u)
+            proposal = propose(h, t - t0, self._errors(t, stored))
             if not proposal.accept:
                 self.cost.rejected_error += 1
                 h.order, h.step, h.steps_at_order = proposal.order, proposal.step, 0
@@ -264,27 +278,40 @@ class Simulation:
             return end
         return t0 + (0.5 * left if step > 0.6 * left else step)
 
-    def _try(self, t: float) -> tuple[Floats, Floats, Floats, Proposal] | None:
-        """Solve one step to time t; None if Newton's method fails."""
+    def _solve(self, t: float, *, by_continuation: bool = False) -> tuple[Floats, Floats]:
+        """Return the state at time t and the weights of its time derivative.
+
+        Raises
+        ------
+        StepFailedError
+            If Newton's method fails, with ``by_continuation`` also after approaching the
+            potential in small parts at this fixed step.
+        """
         h = self.history
         w = h.weights(t)
-        old = h.old_part(w, h.stored)
-        guess = h.predict(t, h.states)
         voltage = self.voltage(t)
         # rounding of the field terms, times the shift, bounds what can be reached
         rounding = 4e-16 * w[0] * self._field_norm * max(abs(voltage), 1.0)
-        atol = max(1e-11 * self.current_scale * self._care(t, w[0]), rounding)
-        try:
-            u = self.cell.solve(guess, voltage=voltage, shift=w[0], history=old, atol=atol)
-        except StepFailedError:
-            return None
-        stored = self._stored(u)
+        solve = {
+            "shift": w[0],
+            "history": h.old_part(w, h.stored),
+            "atol": max(1e-11 * self.current_scale * self._care(t, w[0]), rounding),
+        }
+        if not by_continuation:
+            guess = h.predict(t, h.states)
+            return self.cell.solve(guess, voltage=voltage, **solve), w
+        before = self.recorder.rows[-1]["applied_potential"] / self.scales.potential
+        return self._reach(h.states[0], before, voltage, **solve), w
+
+    def _errors(self, t: float, stored: Floats) -> dict[int, float]:
+        """Return the weighted local error of the order used and its neighbours."""
+        h = self.history
         errors = {}
         for q in (h.order - 1, h.order, h.order + 1):
             e = h.error(t, stored, q) if q <= MAX_ORDER else None
             if e is not None:
                 errors[q] = self._norm(e, stored)
-        return u, stored, w, propose(h, t - h.times[0], errors)
+        return errors
 
     def _care(self, t: float, weight: float) -> float:
         """Return by how much the last step before a kink has to be solved more exactly.
@@ -396,9 +423,14 @@ class Simulation:
             return None
         return {
             "history": {
-                "times": np.array(h.times), "observed": np.array(h.observed),
-                "states": states, "stored": stored, "order": h.order, "step": h.step,
-                "steps_at_order": h.steps_at_order},
+                "times": np.array(h.times),
+                "observed": np.array(h.observed),
+                "states": states,
+                "stored": stored,
+                "order": h.order,
+                "step": h.step,
+                "steps_at_order": h.steps_at_order,
+            },
             "segment": self.segment,
             "rows": self.recorder.columns(),
             "cost": vars(self.cost).copy(),
@@ -407,9 +439,16 @@ class Simulation:
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """Go on from a state that rank 0 holds (collective); replaces :meth:`start`."""
-        small = None if state is None else {
-            **state, "history": {k: v for k, v in state["history"].items()
-                                 if k not in ("states", "stored")}}
+        small = (
+            None
+            if state is None
+            else {
+                **state,
+                "history": {
+                    k: v for k, v in state["history"].items() if k not in ("states", "stored")
+                },
+            }
+        )
         small = self.cell.share(small)
         kept, h = small["history"], self.history
         h.times = [float(t) for t in kept["times"]]
@@ -422,7 +461,10 @@ class Simulation:
         h.steps_at_order = int(kept["steps_at_order"])
         self.segment = int(small["segment"])
         self.recorder.set_columns(small["rows"])
-        for cost, values in ((self.cost, small["cost"]), (self.cell.cost, small["solver_cost"])):
+        for cost, values in (
+            (self.cost, small["cost"]),
+            (self.cell.cost, small["solver_cost"]),
+        ):
             for name, value in values.items():
                 setattr(cost, name, type(getattr(cost, name))(value))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Table", "Variable", "create", "write_scalars", "write_table"]
 
-_COMPRESS = {"compression": "gzip", "compression_opts": 4, "shuffle": True,
+_COMPRESS = {"compression": "gzip", "compression_opts": 1, "shuffle": True,
              "fletcher32": True}
 _CHUNK = 1 << 17  # values in a chunk: 1 MB
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanoslit.errors import ResultFileError
+from nanoslit.errors import ConvergenceError, ResultFileError
 from nanoslit.mpnp.excess import add_excess
 from nanoslit.mpnp.simulation import Simulation
 from nanoslit.results.checkpoint import Checkpoints
@@ -253,6 +253,9 @@ def _advance(run: _Run, every: float, stop: Callable[[], bool],
     """Advance to the end (True) or until a stop is asked for (False)."""
     s, last = run.simulation, time.monotonic()
     while not s.finished:
+        if s.cost.accepted >= s.case.numerics.max_steps:
+            _save_or_warn(run)
+            raise _too_many_steps(run)
         s.advance()
         run.snapshots(s)
         if report is not None and run.root:
@@ -265,6 +268,14 @@ def _advance(run: _Run, every: float, stop: Callable[[], bool],
             _save_or_warn(run)
             last = time.monotonic()
     return True
+
+
+def _too_many_steps(run: _Run) -> ConvergenceError:
+    p = run.progress()
+    return ConvergenceError(
+        f"case {run.simulation.case.name!r}: {p.steps} steps were taken up to t = "
+        f"{p.time:.4g} s of {p.duration:.4g} s, as many as numerics.max_steps allows; raise "
+        "it and start again, or look at why steps are short (solver/step_size)")
 
 
 def _save_or_warn(run: _Run) -> None:
