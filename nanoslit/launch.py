@@ -86,6 +86,8 @@ def clean_environment(
             "OMPI_MCA_orte_tmpdir_base": str(temporary),
             "PRTE_MCA_prte_tmpdir_base": str(temporary),
         }
+    # ranks that wait give way: programs that share cores would otherwise crawl
+    kept.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     # mpirun that has to end its ranks waits this long before SIGTERM, and again before
     # SIGKILL [s]: time to finish a step and save, but not to hang about
     kept.setdefault("OMPI_MCA_odls_base_sigkill_timeout", "3")
@@ -248,7 +250,9 @@ def start(
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
-            env=clean_environment(os.environ if environment is None else environment, temporary),
+            env=clean_environment(
+                os.environ if environment is None else environment, temporary
+            ),
             process_group=0,
         )
     except OSError as error:
