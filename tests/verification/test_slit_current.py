@@ -1,6 +1,5 @@
 """How a slit's current splits, against the closed forms of transverse equilibrium."""
 
-import numpy as np
 import pytest
 
 import closed_forms as exact
