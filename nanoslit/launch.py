@@ -129,7 +129,7 @@ def command_line(
             f"{prefix[0]} is not on the PATH; load or install MPI (`nanoslit doctor` says "
             "how), or give another launcher"
         )
-    return [*prefix, sys.executable, "-m", "nanoslit", *(os.fspath(word) for word in arguments)]
+    return [*prefix, sys.executable, "-m", "nanoslit", *(os.fspath(a) for a in arguments)]
 
 
 @dataclass
