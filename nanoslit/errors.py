@@ -17,6 +17,7 @@ __all__ = [
     "NanoslitError",
     "ProtocolError",
     "ResultFileError",
+    "SweepError",
     "closest",
     "explain",
 ]
@@ -60,6 +61,10 @@ class DamagedFileError(ResultFileError):
     """A result or checkpoint file was truncated or changed since it was written."""
 
     exit_code = 1
+
+
+class SweepError(NanoslitError, RuntimeError):
+    """A sweep's folder, service or request is not what it must be."""
 
 
 class MissingExtraError(NanoslitError, ImportError):
