@@ -18,9 +18,12 @@ _HOME = {
     "CyclicVoltammetry": "nanoslit.protocol",
     "Electrolyte": "nanoslit.electrolyte",
     "Ion": "nanoslit.electrolyte",
+    "NanoCircuit": "nanoslit.circuit.ladder",
     "NanoslitNetwork": "nanoslit.geometry",
     "content_key": "nanoslit.casefile",
+    "open_result": "nanoslit.results.result",
     "read_case": "nanoslit.casefile",
+    "run": "nanoslit.results.result",
 }
 
 __all__ = ["__version__", *_HOME]

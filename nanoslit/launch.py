@@ -86,8 +86,9 @@ def clean_environment(
             "OMPI_MCA_orte_tmpdir_base": str(temporary),
             "PRTE_MCA_prte_tmpdir_base": str(temporary),
         }
-    # time between SIGTERM and SIGKILL to the ranks: enough to finish a step and save
-    kept.setdefault("OMPI_MCA_odls_base_sigkill_timeout", "30")
+    # mpirun that has to end its ranks waits this long before SIGTERM, and again before
+    # SIGKILL [s]: time to finish a step and save, but not to hang about
+    kept.setdefault("OMPI_MCA_odls_base_sigkill_timeout", "3")
     return kept
 
 

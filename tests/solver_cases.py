@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, eigs, splu
 
 from nanoslit.case import Case, Electrode, MeshSpacing, Numerics
 from nanoslit.electrolyte import Electrolyte, Ion
@@ -101,3 +103,38 @@ def random_state(equations, rng, amplitude=1.0):
     u = amplitude * rng.standard_normal((equations.sub.n_local + 1, equations.n_fields))
     u[-1] = 0.0
     return np.asarray(u)
+
+
+def _matrix(equations, u, shift):
+    """Return the Jacobian of a cell on one rank as a sparse matrix."""
+    sub, b = equations.sub, equations.n_fields
+    diagonal, to_l, to_k = equations.jacobian(u, shift)
+    inner = (sub.k < sub.n_owned) & (sub.l < sub.n_owned)
+    own = np.arange(sub.n_owned)
+    rows = np.concatenate([own, sub.k[inner], sub.l[inner]])[:, None, None]
+    columns = np.concatenate([own, sub.l[inner], sub.k[inner]])[:, None, None]
+    values = np.concatenate([diagonal, to_l[inner], to_k[inner]])
+    field = np.arange(b)
+    i = np.broadcast_to(b * rows + field[:, None], values.shape)
+    j = np.broadcast_to(b * columns + field[None, :], values.shape)
+    n = b * sub.n_owned
+    return sparse.csc_matrix((values.ravel(), (i.ravel(), j.ravel())), (n, n))
+
+
+def decay_rates(simulation, u, count=3):
+    """Return the smallest rates [1/s] of deviations from rest, and their modes.
+
+    Eigenvalues of steady Jacobian against storage matrix, by inverse iteration; modes
+    have the shape (count, nodes, fields).
+    """
+    local = simulation.cell.with_ghosts(u)
+    steady = _matrix(simulation.equations, local, 0.0)
+    storage = _matrix(simulation.equations, local, 1.0) - steady
+    lu, n = splu(steady), steady.shape[0]
+    # from a fixed start: the default is random
+    values, vectors = eigs(LinearOperator((n, n), lambda x: lu.solve(storage @ x)), k=count,
+                           v0=np.sin(np.arange(n) + 1.0), tol=1e-12)
+    order = np.argsort(-values.real)
+    assert np.abs(values.imag).max() < 1e-6 * values.real.max()
+    modes = vectors.real.T[order].reshape(count, -1, simulation.equations.n_fields)
+    return 1.0 / values.real[order] / simulation.scales.time, modes

@@ -57,7 +57,8 @@ D1, D2, D3, D4 = (float(x) for x in rodas.D_TIME[:4])
 Q31, Q32, Q33, Q34, Q35 = (float(x) for x in rodas.DENSE_3)
 Q41, Q42, Q43, Q44, Q45 = (float(x) for x in rodas.DENSE_4)
 SAFETY, SHRINK, GROW = rodas.SAFETY, rodas.MIN_GROWTH, rodas.MAX_GROWTH
-EVENT_TOLERANCE, KINK = rodas.EVENT_TOLERANCE, rodas.KINK
+EVENT_TOLERANCE = rodas.EVENT_TOLERANCE
+KINK, KINK_SIZE = rodas.KINK, rodas.KINK_SIZE
 EVEN_SHARE, LAYER, LAYER_WEIGHT = rodas.EVEN_SHARE, rodas.LAYER, rodas.LAYER_WEIGHT
 UNDER_RESOLVED, TOO_MANY_STEPS = rodas.UNDER_RESOLVED, rodas.TOO_MANY_STEPS
 
@@ -109,7 +110,7 @@ def kink(w, i, a, b, new_a, new_b):  # type: ignore[no-untyped-def]
     """Return the factor of the error of a step: larger if it straddles a kink."""
     wa, wb, cap = w[i + P2], w[i + P3], w[i + P4]
     old, new = wa * a + wb * b, wa * new_a + wb * new_b
-    crosses = (old * new < 0.0) & (w[i + P5] < 0.0)
+    crosses = (old * new < 0.0) & (abs(old - new) > KINK_SIZE) & (w[i + P5] < 0.0)
     passes = (abs(old) < cap) != (abs(new) < cap)
     return KINK if crosses | passes else 1.0
 
@@ -324,76 +325,76 @@ def judge(w, s, n):  # type: ignore[no-untyped-def]
 
 
 # --- what is kept of a piece ----------------------------------------------------------
+# Numbers are read from the records one by one: a view of a row would be counted as a
+# reference each time, which costs more than the arithmetic.
 @njit(cache=True, **_scalar)
-def polynomial(c, t):  # type: ignore[no-untyped-def]
-    """Return c0 + c1 t + c2 t^2 + c3 t^3."""
-    return c[0] + t * (c[1] + t * (c[2] + t * c[3]))
-
-
-@njit(cache=True, **_scalar)
-def dense(r, x):  # type: ignore[no-untyped-def]
-    """Return the potential of the first node at fraction x of a recorded step."""
-    return r[2] + x * (r[3] - r[2] + (1.0 - x) * (r[4] + x * r[5]))
-
-
-@njit(cache=True, **_scalar)
-def signal_at(r, x, c, kind, go):  # type: ignore[no-untyped-def]
-    """Return current (potential given) or potential (current given) within a step."""
-    given = polynomial(c, r[0] + x * r[1])
+def signal_at(x, t, h, u0, u1, q3, q4, c0, c1, c2, c3, kind, go):  # type: ignore[no-untyped-def]
+    """Return given signal and answer (current or potential) at fraction x of a step."""
+    when = t + x * h
+    given = c0 + when * (c1 + when * (c2 + when * c3))
+    u = u0 + x * (u1 - u0 + (1.0 - x) * (q3 + x * q4))
     if kind == 0:
-        return go * (given - dense(r, x))
-    return dense(r, x) + given / go
+        return given, go * (given - u)
+    return given, u + given / go
 
 
 @njit(cache=True, **_scalar)
-def power_integral(records, count, c, kind, go):  # type: ignore[no-untyped-def]
+def power_integral(m, count, c, kind, go):  # type: ignore[no-untyped-def]
     """Return the integral of potential times current over a piece (3-point Gauss)."""
+    c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
     total = 0.0
     for s in range(count):
-        r = records[s]
+        t, h, u0, u1, q3, q4 = m[s, 0], m[s, 1], m[s, 2], m[s, 3], m[s, 4], m[s, 5]
         for g in range(3):
             x = 0.5 + (g - 1) * 0.3872983346207417
             weight = 4.0 / 9.0 if g == 1 else 5.0 / 18.0
-            given = polynomial(c, r[0] + x * r[1])
-            total += weight * r[1] * given * signal_at(r, x, c, kind, go)
+            one, two = signal_at(x, t, h, u0, u1, q3, q4, c0, c1, c2, c3, kind, go)
+            total += weight * h * one * two
     return total
 
 
 @njit(cache=True, **_scalar)
-def place_points(records, count, c, kind, go, layer, start, time, signal):  # type: ignore[no-untyped-def]
-    """Store points where the signal bends: equal shares of sqrt(|signal''|)."""
-    last = time.shape[0] - 1
-    length = records[count - 1, 0] + records[count - 1, 1]
+def bends(m, count, c, layer):  # type: ignore[no-untyped-def]
+    """Put sqrt(|signal''| h^2) of each step into column 6; return their sum."""
     total = 0.0
     for s in range(count):
-        r = records[s]
-        bend = max(abs(2.0 * (r[5] - r[4])), abs(2.0 * r[4] + 4.0 * r[5]))
-        curve = (2.0 * c[2] + 6.0 * c[3] * r[0]) * r[1] * r[1]
-        r[6] = np.sqrt(bend + abs(curve))
-        if r[0] + r[1] <= layer:
-            r[6] *= LAYER_WEIGHT
-        total += r[6]
-    s = 0
+        t, h, q3, q4 = m[s, 0], m[s, 1], m[s, 4], m[s, 5]
+        bend = max(abs(2.0 * (q4 - q3)), abs(2.0 * q3 + 4.0 * q4))
+        curve = (2.0 * c[2] + 6.0 * c[3] * t) * h * h
+        weight = np.sqrt(bend + abs(curve))
+        if t + h <= layer:
+            weight *= LAYER_WEIGHT
+        m[s, 6] = weight
+        total += weight
+    return total
+
+
+@njit(cache=True, **_scalar)
+def place_points(m, count, c, kind, go, layer, start, time, signal):  # type: ignore[no-untyped-def]
+    """Store points where the signal bends: equal shares of sqrt(|signal''|)."""
+    last = time.shape[0] - 1
+    length = m[count - 1, 0] + m[count - 1, 1]
+    total = bends(m, count, c, layer)
+    c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
+    even = EVEN_SHARE / length if total > 0.0 else 1.0 / length
+    curved = (1.0 - EVEN_SHARE) / total if total > 0.0 else 0.0
     done = 0.0
-    share = 0.0
-    for j in range(last):
-        target = j / last
-        while True:
-            r = records[s]
-            share = EVEN_SHARE * r[1] / length
-            if total > 0.0:
-                share += (1.0 - EVEN_SHARE) * r[6] / total
-            else:
-                share = r[1] / length
-            if done + share >= target or s == count - 1:
-                break
-            done += share
-            s += 1
-        x = min(max((target - done) / share, 0.0), 1.0)
-        time[j] = start + r[0] + x * r[1]
-        signal[j] = signal_at(r, x, c, kind, go)
+    j = 0
+    for s in range(count):
+        t, h, u0, u1, q3, q4 = m[s, 0], m[s, 1], m[s, 2], m[s, 3], m[s, 4], m[s, 5]
+        share = even * h + curved * m[s, 6]
+        end = done + share
+        while j < last and (j / last <= end or s == count - 1):
+            x = min(max((j / last - done) / share, 0.0), 1.0)
+            time[j] = start + t + x * h
+            signal[j] = signal_at(x, t, h, u0, u1, q3, q4, c0, c1, c2, c3, kind, go)[1]
+            j += 1
+        done = end
+    s = count - 1
     time[last] = start + length
-    signal[last] = signal_at(records[count - 1], 1.0, c, kind, go)
+    signal[last] = signal_at(
+        1.0, m[s, 0], m[s, 1], m[s, 2], m[s, 3], m[s, 4], m[s, 5], c0, c1, c2, c3, kind, go
+    )[1]
 
 
 @njit(cache=True, **_scalar)
@@ -480,22 +481,23 @@ def record(w, s, n, q, lane, kind, out):  # type: ignore[no-untyped-def]
     """Keep what is needed to draw the signal within the accepted step of lane q."""
     i = np.uint64(q)
     b, p = lane.who[q], lane.piece[q]
-    r = lane.records[q, lane.count[q]]
-    r[0], r[1] = s[i + T], s[i + H]
-    r[2], r[3] = w[R + i + U], w[R + i + X]
-    r[4], r[5] = s[i + Q3], s[i + Q4]
+    m, t, h, end = lane.count[q], s[i + T], s[i + H], w[R + i + X]
+    records = lane.records
+    records[q, m, 0], records[q, m, 1] = t, h
+    records[q, m, 2], records[q, m, 3] = w[R + i + U], end
+    records[q, m, 4], records[q, m, 5] = s[i + Q3], s[i + Q4]
     lane.count[q] += 1
     if kind == 0:
-        current = abs(s[i + DRIVE + STAGE[4]] - s[i + GO] * r[3])
+        current = abs(s[i + DRIVE + STAGE[4]] - s[i + GO] * end)
         if current * s[i + TOL_I] * s[i + PER_I] > 1.0:
             s[i + PER_I] = 1.0 / (s[i + TOL_I] * current)
     out.outside[b] = max(out.outside[b], w[np.uint64(n) * R + i + CH])
     if out.second:
         lane.stored[q] = store_nodes(
-            w, n, q, lane.start[q], r[0], r[1], out.time[b, p], out.nodes[b, p],
+            w, n, q, lane.start[q], t, h, out.time[b, p], out.nodes[b, p],
             lane.stored[q],
         )  # fmt: skip
-    s[i + T] += s[i + H]
+    s[i + T] = t + h
     if lane.count[q] == MAX_RECORDS and s[i + ENDED] < 0.5:
         out.status[b] = TOO_MANY_STEPS
 
@@ -598,11 +600,28 @@ def advance(first, last, w, s, n, lane, job, drive_data, tolerance, out):  # typ
             begin_piece(w, s, q, lane, job, drive_data)
 
 
-_PARTS = (
-    "factorise stage step estimate accept prepare judge polynomial dense signal_at "
-    "power_integral place_points store_nodes load begin_piece meet_limit record "
-    "end_piece next_circuit take_steps advance"
-).split()
+_PARTS = [
+    "factorise",
+    "stage",
+    "step",
+    "estimate",
+    "accept",
+    "prepare",
+    "judge",
+    "signal_at",
+    "power_integral",
+    "bends",
+    "place_points",
+    "store_nodes",
+    "load",
+    "begin_piece",
+    "meet_limit",
+    "record",
+    "end_piece",
+    "next_circuit",
+    "take_steps",
+    "advance",
+]
 
 
 def specialise(replaced: dict[str, Any]) -> Any:

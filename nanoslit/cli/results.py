@@ -1,4 +1,4 @@
-"""Commands on result files: ``show``, ``verify``."""
+"""Commands on result files: ``show``, ``plot``, ``export``, ``verify``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nanoslit.cli import app
 if TYPE_CHECKING:
     from nanoslit.results.basis import Basis
 
-__all__ = ["show", "verify"]
+__all__ = ["export", "plot", "show", "verify"]
 
 ResultPath = Annotated[Path, typer.Argument(metavar="RESULT.h5", show_default=False)]
 Per = Annotated[
@@ -162,3 +162,41 @@ def verify(
 
     for path in paths:
         typer.echo(f"{path}: {verify_file(path)}")
+
+
+@app.command()
+def plot(
+    path: ResultPath,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FIG.png", show_default=False,
+                           help="Figure: .png, .svg or .pdf."),
+    ],
+    what: Annotated[
+        str, typer.Option(help="cv, charge, fluxes, resistance, voltage or fields."),
+    ] = "cv",
+    per: Per = "depth",
+    snapshot: Annotated[
+        int | None, typer.Option(help="For fields: which snapshot, from 0.")
+    ] = None,
+) -> None:
+    """Draw a result: CV, current parts, resistances, fields."""
+    from nanoslit.plotting import simulation
+
+    simulation.save(simulation.plot(path, what, per, snapshot), output)
+    typer.echo(f"wrote {output}")
+
+
+@app.command()
+def export(
+    path: ResultPath,
+    to: Annotated[str, typer.Option(metavar="FORMAT", show_default=False,
+                                    help="vtk (fields, for ParaView), csv or parquet.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Beside the result by default.")
+    ] = None,
+    per: Per = "depth",
+) -> None:
+    """Write the traces as a table, or the fields for ParaView."""
+    from nanoslit.results import export as exporting
+
+    typer.echo(f"wrote {exporting.export(path, to, output, per)}")

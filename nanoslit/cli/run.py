@@ -58,13 +58,14 @@ def run(
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     from nanoslit.cli.progress import Reporter
-    from nanoslit.cli.ranks import run_on_ranks, under_mpi
+    from nanoslit.cli.ranks import run_on_ranks
+    from nanoslit.parallel import under_launcher
     from nanoslit.units import parse_quantity
 
     every = parse_quantity(checkpoint_every, "s")
     changes = [*(set_ or ()), *_snapshot_changes(snapshots)]
     if ranks != 1:
-        if under_mpi():
+        if under_launcher():
             raise CaseError(f"--ranks {ranks} under mpirun: give one of the two")
         words = [os.fspath(path), "-o", os.fspath(output), "--checkpoint-every", f"{every} s"]
         words += [word for change in changes for word in ("--set", change)]
@@ -91,9 +92,9 @@ def _snapshot_changes(text: str | None) -> list[str]:
 def _run_here(path: Path, output: Path, changes: list[str], heartbeat: Path | None,
               **settings: Any) -> int:
     """Run in this process, which may be one rank of several; return the exit code."""
-    from mpi4py import MPI
+    from nanoslit.parallel import mpi_world
 
-    comm = MPI.COMM_WORLD
+    comm = mpi_world()
     if comm.size > 1:  # Debian's h5py decides at import whether it is parallel
         os.environ.setdefault("H5PY_ALWAYS_USE_MPI", "1")
     from nanoslit.casefile import read_case

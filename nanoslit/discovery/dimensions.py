@@ -15,7 +15,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from nanoslit.discovery.tokens import CUBE, DIV, INV, MUL, OPERATORS, SQRT, SQUARE
+from nanoslit.discovery.tokens import (
+    CUBE,
+    DIV,
+    INV,
+    MUL,
+    OPERATORS,
+    SQRT,
+    SQUARE,
+    VARIABLE,
+)
 from nanoslit.errors import LawError
 
 __all__ = ["CONSTANT_UNITS", "DimensionTable", "Exponents", "exponents", "unit_text"]
@@ -123,6 +132,12 @@ class DimensionTable:
         Fewest tokens of an expression of this dimension.
     witness : ndarray of int16, shape (K, 3)
         Operator and operand dimensions of such a smallest expression; -1 for a leaf.
+    monomials : ndarray of int16, shape (M, tokens)
+        Products of powers of the columns in postfix order, sorted by dimension.
+    monomial_sizes : ndarray of int16, shape (M,)
+        Their number of tokens.
+    monomial_range : ndarray of int64, shape (K, 2)
+        First and last + 1 of those of each dimension.
     """
 
     vectors: tuple[Exponents, ...]
@@ -137,6 +152,9 @@ class DimensionTable:
     constant_allowed: NDArray[np.bool_]
     smallest: NDArray[np.int16]
     witness: NDArray[np.int16]
+    monomials: NDArray[np.int16]
+    monomial_sizes: NDArray[np.int16]
+    monomial_range: NDArray[np.int64]
 
     @classmethod
     def build(
@@ -196,6 +214,7 @@ class DimensionTable:
             allowed,
             smallest,
             witness,
+            *_monomials(columns, keys, codes),
         )
 
     @property
@@ -303,3 +322,69 @@ def _smallest(
         if np.array_equal(before, size):
             break
     return np.minimum(size, UNREACHABLE).astype(np.int16), witness
+
+
+LARGEST_MONOMIALS = 64  # of one dimension
+LONGEST_MONOMIAL = 13
+
+
+def _monomials(
+    columns: Sequence[Exponents], keys: NDArray[np.int64], codes: set[int]
+) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int64]]:
+    """Return products of powers of columns, shortest first, for each dimension.
+
+    Laws are full of dimensionless groups (Buckingham, Phys. Rev. 4, 345 (1914)); drawing
+    one at once is far likelier than growing it factor by factor.
+    """
+    steps = [-1, 1, -2, 2] if DIV in codes else [1, 2]
+    column_keys = _keys(np.array([_scaled(c) for c in columns]))
+    order = {int(k): d for d, k in enumerate(keys)}
+    found: dict[int, list[tuple[int, ...]]] = {}
+    level: list[tuple[tuple[int, ...], int]] = [((0,) * len(columns), 0)]
+    for _ in range(6 if MUL in codes else 0):
+        new: dict[tuple[int, ...], int] = {}
+        for powers, key in level:
+            last = max((j for j, p in enumerate(powers) if p), default=-1)
+            for j in range(last + 1, len(columns)):
+                for p in steps:
+                    grown = (*powers[:j], p, *powers[j + 1 :])
+                    new[grown] = key + p * int(column_keys[j])
+        for powers, key in new.items():
+            kept = found.setdefault(order.get(key, -1), [])
+            if sum(map(abs, powers)) >= 2 and len(kept) < 4 * LARGEST_MONOMIALS:
+                kept.append(powers)
+        level = list(new.items())
+        if len(level) > 60_000:
+            break
+    rows: list[list[int]] = []
+    ranges = np.zeros((len(keys), 2), dtype=np.int64)
+    for d in range(len(keys)):
+        best = sorted(found.get(d, []), key=lambda p: sum(map(abs, p)))
+        texts = [_monomial_tokens(p, codes) for p in best[:LARGEST_MONOMIALS]]
+        ranges[d, 0] = len(rows)
+        rows += [t for t in texts if 0 < len(t) <= LONGEST_MONOMIAL]
+        ranges[d, 1] = len(rows)
+    table = np.zeros((max(len(rows), 1), LONGEST_MONOMIAL), dtype=np.int16)
+    for k, row in enumerate(rows):
+        table[k, : len(row)] = row
+    return table, np.array([len(r) for r in rows] or [0], dtype=np.int16), ranges
+
+
+def _monomial_tokens(powers: Sequence[int], codes: set[int]) -> list[int]:
+    """Return postfix tokens of a product of powers; empty if it needs a constant."""
+
+    def product(sign: int) -> list[int]:
+        tokens: list[int] = []
+        for j, p in enumerate(powers):
+            if p * sign <= 0:
+                continue
+            factor = [VARIABLE + j]
+            if abs(p) == 2:
+                factor = [*factor, SQUARE] if SQUARE in codes else [*factor, *factor, MUL]
+            tokens += [*factor, MUL] if tokens else factor
+        return tokens
+
+    top, bottom = product(1), product(-1)
+    if not top:
+        return [*bottom, INV] if INV in codes else []
+    return [*top, *bottom, DIV] if bottom else top

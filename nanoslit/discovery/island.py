@@ -78,6 +78,13 @@ class Laboratory:
             d.quotient,
             np.stack([d.square, d.root, d.cube, d.inverse]),
         )
+        self.library = (
+            d.monomials,
+            d.monomial_sizes,
+            d.monomial_range,
+            settings.monomials,
+            np.isin(np.arange(d.count), d.variables),
+        )
         self.ops = np.array([OPERATORS[o] for o in settings.operators], dtype=np.int64)
         self.limits = np.array(
             [
@@ -274,7 +281,7 @@ class Island:
         d = lab.dimensions
         rng = self.generator(purpose=1)
         seeds = rng.integers(0, 2**63, count, dtype=np.uint64)
-        sizes = lab.smallest + rng.integers(0, 11, count)
+        sizes = lab.smallest + rng.integers(0, 16, count)
         T, N, C, D, H = lab.rows(count)
         variation.create_rows(
             seeds,
@@ -286,6 +293,7 @@ class Island:
             d.constant_allowed,
             d.smallest,
             d.witness,
+            lab.library,
             lab.private,
             lab.limits,
             T,
@@ -325,6 +333,7 @@ class Island:
             d.constant_allowed,
             d.smallest,
             d.witness,
+            lab.library,
             lab.private,
             lab.limits,
             PT,
@@ -404,14 +413,17 @@ class Island:
             self.archive[individual.size] = individual
 
     def _select(self, offspring: list[Individual]) -> None:
-        """NSGA-II over parents and offspring, without equals in misfit and complexity."""
+        """NSGA-II over parents and offspring; of equals in misfit the simplest stays.
+
+        Equal misfit means, up to scale, equal values: the same law written longer.
+        """
         pool, seen = [], set()
-        for individual in [*self.population, *offspring]:
-            mark = (f"{individual.error:.9e}", individual.size)
-            if mark in seen:
-                continue
-            seen.add(mark)
-            pool.append(individual)
+        everybody = [*self.population, *offspring]
+        for individual in sorted(everybody, key=lambda i: i.size):
+            mark = f"{individual.error:.9e}"
+            if mark not in seen:
+                seen.add(mark)
+                pool.append(individual)
         size = self.laboratory.settings.population
         if len(pool) > 2:
             self.population = self.toolbox.select(pool, min(size, len(pool)))

@@ -67,6 +67,8 @@ class SearchSettings:
         Its steps.
     immigrants : float
         Share of the offspring that is created at random (diversity).
+    monomials : float
+        Chance that a new subtree is a product of powers of columns drawn at once.
     stop_error : float
         Stop an island, and those that it can reach, once the misfit is below; 0 never.
     rates : tuple of float
@@ -90,9 +92,10 @@ class SearchSettings:
     migration_interval: int = 10
     migrants: int = 3
     topology: str = "ring"
-    local_search_share: float = 0.25
+    local_search_share: float = 0.4
     local_search_steps: int = 4
     immigrants: float = 0.08
+    monomials: float = 0.25
     stop_error: float = 0.0
     rates: tuple[float, ...] = (0.35, 0.2, 0.12, 0.18, 0.1, 0.05)
 

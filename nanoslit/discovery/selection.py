@@ -25,7 +25,6 @@ from nanoslit.discovery.tokens import (
     ADD,
     BINARY,
     CONSTANT,
-    DIV,
     MAX_TOKENS,
     MUL,
     PRIVATE,
@@ -453,9 +452,9 @@ def sparse_regression(
 ) -> list[tuple[tuple[int, ...], float]]:
     """Return the monomials and coefficients that backward elimination keeps.
 
-    Least squares on all monomials up to ``degree`` (with units: those whose
-    coefficient's unit is that of a single constant times the target's are all allowed);
-    the term with the smallest |t| goes while BIC falls.
+    All monomials up to ``degree`` in the columns. Of all single terms and pairs the best
+    by BIC starts; the term that lowers BIC most enters or leaves until none does. (Plain
+    thresholding fails on traces, whose monomials are nearly collinear.)
 
     Returns
     -------
@@ -476,24 +475,34 @@ def sparse_regression(
     size = np.linalg.norm(columns * root[:, None], axis=0)
     size[size == 0] = 1.0
     B, z = columns * root[:, None] / size, y * root
-    floor = NOISE_FLOOR * float(z @ z)
-    keep = list(range(len(terms)))
-
-    def solve(index: list[int]) -> tuple[Any, float, Any]:
-        c, *_ = np.linalg.lstsq(B[:, index], z, rcond=1e-12)
-        rss = max(float(np.sum((z - B[:, index] @ c) ** 2)), floor)
-        inverse = np.linalg.pinv(B[:, index].T @ B[:, index], rcond=1e-14)
-        s = np.sqrt(rss / max(len(z) - len(index), 1) * np.abs(np.diag(inverse)))
-        return c, rss, np.abs(c) / np.maximum(s, 1e-300)
-
-    def bic(rss: float, k: int) -> float:
-        return len(z) * math.log(rss) + 2 * k * math.log(len(z))
-
-    c, rss, t = solve(keep)
-    while len(keep) > 1:
-        smaller = [k for j, k in enumerate(keep) if j != int(np.argmin(t))]
-        c2, rss2, t2 = solve(smaller)
-        if bic(rss2, len(smaller)) > bic(rss, len(keep)):
+    G, v, zz = B.T @ B, B.T @ z, float(z @ z)
+    keep = list(_best_pair(G, v, zz))
+    least = _subset_bic(B, z, keep)
+    while True:
+        options = [[*keep, k] for k in range(len(terms)) if k not in keep]
+        options += [[k for k in keep if k != j] for j in keep if len(keep) > 1]
+        found = [_subset_bic(B, z, o) for o in options]
+        if not found or min(found) >= least or len(keep) > 12:
             break
-        keep, c, rss, t = smaller, c2, rss2, t2
-    return [(terms[k], float(v / size[k])) for k, v in zip(keep, c, strict=True)]
+        least = min(found)
+        keep = options[int(np.argmin(found))]
+    c, *_ = np.linalg.lstsq(B[:, keep], z, rcond=1e-12)
+    return [(terms[k], float(x / size[k])) for k, x in zip(keep, c, strict=True)]
+
+
+def _best_pair(G: Any, v: Any, zz: float) -> tuple[int, ...]:
+    """Return the pair of normalised columns that leaves the least squares."""
+    if len(v) == 1:
+        return (0,)
+    determinant = np.maximum(1.0 - G**2, 1e-10)
+    gain = (v[:, None] ** 2 + v[None] ** 2 - 2 * G * np.outer(v, v)) / determinant
+    np.fill_diagonal(gain, -np.inf)
+    a, b = np.unravel_index(int(np.argmax(gain)), gain.shape)
+    return (int(a), int(b))
+
+
+def _subset_bic(B: Any, z: Any, keep: list[int]) -> float:
+    c, *_ = np.linalg.lstsq(B[:, keep], z, rcond=1e-12)
+    rss = float(np.sum((z - B[:, keep] @ c) ** 2))
+    rss = max(rss, NOISE_FLOOR * float(z @ z))
+    return len(z) * math.log(rss) + 2 * len(keep) * math.log(len(z))

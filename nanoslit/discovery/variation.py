@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0915, SIM108, SIM109 - compiled state machines, plain on purpose
 """Compiled creation and variation of expressions that respect dimensions.
 
 Every operator returns a consistent expression or reports failure; there is nothing to
@@ -32,7 +33,7 @@ __all__ = ["annotate", "breed_rows", "create_rows"]
 
 
 @compiled
-def _next(state):  # type: ignore[no-untyped-def]
+def _next(state):
     """Return 64 random bits (SplitMix64, Steele et al., OOPSLA 2014)."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     z = state[0]
@@ -42,23 +43,23 @@ def _next(state):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _uniform(state):  # type: ignore[no-untyped-def]
+def _uniform(state):
     return np.float64(_next(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 @compiled
-def _below(state, n):  # type: ignore[no-untyped-def]
+def _below(state, n):
     return min(np.int64(_uniform(state) * n), n - 1)
 
 
 @compiled
-def _normal(state):  # type: ignore[no-untyped-def]
+def _normal(state):
     u = max(_uniform(state), 1e-300)
     return np.sqrt(-2.0 * np.log(u)) * np.cos(2.0 * np.pi * _uniform(state))
 
 
 @compiled
-def _mix(h):  # type: ignore[no-untyped-def]
+def _mix(h):
     z = np.uint64(h) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -66,7 +67,7 @@ def _mix(h):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def unary_dimension(op, d, square, root, cube, inverse):  # type: ignore[no-untyped-def]
+def unary_dimension(op, d, square, root, cube, inverse):
     """Return the dimension of a function's value, -1 if its operand's is not allowed."""
     if op == SQUARE:
         return square[d]
@@ -82,9 +83,20 @@ def unary_dimension(op, d, square, root, cube, inverse):  # type: ignore[no-unty
 
 
 @compiled
-def annotate(  # type: ignore[no-untyped-def]
-    tokens, n, cdim, tables, variables, target, limits, dims, start, hashes
-):
+def _is_factor(tokens, start, hashes, node, wanted):
+    """Return whether a product (left-deep chain) has a factor of this hash."""
+    while tokens[node] == MUL:
+        right = node - 1
+        if hashes[right] == wanted:
+            return True
+        node = start[right] - 1
+        if hashes[node] == wanted:
+            return True
+    return False
+
+
+@compiled
+def annotate(tokens, n, cdim, tables, variables, target, limits, dims, start, hashes):
     """Check an expression and describe its nodes; return True if it is acceptable.
 
     Fills the dimension of each node, the first token of its subtree and a hash that
@@ -113,7 +125,7 @@ def annotate(  # type: ignore[no-untyped-def]
             b = stack[level - 1]
             a = stack[level - 2]
             level -= 2
-            if op == ADD or op == SUB:
+            if op in (ADD, SUB):
                 d = dims[a] if dims[a] == dims[b] else -1
             elif op == MUL:
                 d = product[dims[a], dims[b]]
@@ -123,13 +135,23 @@ def annotate(  # type: ignore[no-untyped-def]
                 d = 0 if dims[a] == 0 and dims[b] == 0 else -1
             if d < 0 or (numeric[a] and numeric[b]):
                 return False
-            if (op == SUB or op == DIV) and hashes[a] == hashes[b]:
+            if op != MUL and op != POW and hashes[a] == hashes[b]:
+                return False
+            if op == DIV and (
+                _is_factor(tokens, start, hashes, a, hashes[b])
+                or _is_factor(tokens, start, hashes, b, hashes[a])
+            ):
+                return False
+            if op == MUL and (
+                (tokens[a] == DIV and hashes[a - 1] == hashes[b])
+                or (tokens[b] == DIV and hashes[b - 1] == hashes[a])
+            ):
                 return False
             dims[t] = d
             start[t] = start[a]
             depth[t] = max(depth[a], depth[b]) + 1
             nested[t] = max(nested[a], nested[b]) + (1 if op == POW else 0)
-            if op == ADD or op == MUL:
+            if op in (ADD, MUL):
                 hashes[t] = _mix(hashes[a] + hashes[b] + np.uint64(op * 7919))
             else:
                 hashes[t] = _mix(_mix(hashes[a] + np.uint64(op)) + hashes[b] * np.uint64(3))
@@ -159,7 +181,7 @@ def annotate(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _random_constant(state, private):  # type: ignore[no-untyped-def]
+def _random_constant(state, private):
     u = _uniform(state)
     if u < 0.4:
         value = np.float64(1 + _below(state, 3))
@@ -171,7 +193,7 @@ def _random_constant(state, private):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def grow(  # type: ignore[no-untyped-def]
+def grow(
     state,
     dim,
     budget,
@@ -181,6 +203,7 @@ def grow(  # type: ignore[no-untyped-def]
     allowed,
     smallest,
     witness,
+    library,
     private,
     tokens,
     values,
@@ -209,6 +232,21 @@ def grow(  # type: ignore[no-untyped-def]
         d, s = sd[level], sb[level]
         if count >= room:
             return 0
+        first, last = library[2][d, 0], library[2][d, 1]
+        if (
+            last > first
+            and s > 1
+            and _uniform(state) < (library[3] if library[4][d] else 0.5 + 0.5 * library[3])
+        ):
+            pick = first + _below(state, last - first)
+            if _uniform(state) < 0.5:
+                pick = first + _below(state, pick - first + 1)
+            m = library[1][pick]
+            if count + m < room:
+                for j in range(m):
+                    buffer[count] = library[0][pick, m - 1 - j]
+                    count += 1
+                continue
         can_leaf = smallest[d] == 1
         if can_leaf and (s < 2 or _uniform(state) < 1.0 / s):
             nvar = 0
@@ -235,14 +273,18 @@ def grow(  # type: ignore[no-untyped-def]
             if op < UNARY:
                 if s < 3:
                     continue
-                if op == ADD or op == SUB:
+                if op in (ADD, SUB):
                     da, db = d, d
                 elif op == POW:
                     if d != 0:
                         continue
                     da, db = 0, 0
                 else:
-                    if _uniform(state) < 0.6:
+                    u = _uniform(state)
+                    if u < 0.25:
+                        # a factor without dimension; in a quotient db is drawn first
+                        da = d if op == MUL else 0
+                    elif u < 0.7:
                         da = np.int64(variables[_below(state, variables.shape[0])])
                     else:
                         da = _below(state, K)
@@ -316,9 +358,7 @@ def grow(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _splice(  # type: ignore[no-untyped-def]
-    tokens, C, cdim, n, lo, hi, mt, mc, md, m, out, oC, od
-):
+def _splice(tokens, C, cdim, n, lo, hi, mt, mc, md, m, out, oC, od):
     """Replace tokens lo..hi by m new ones; return the new length or 0."""
     size = n - (hi - lo) + m
     if size > out.shape[0] or size < 1:
@@ -339,7 +379,7 @@ def _splice(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def create_rows(  # type: ignore[no-untyped-def]
+def create_rows(
     seeds,
     sizes,
     ops,
@@ -349,6 +389,7 @@ def create_rows(  # type: ignore[no-untyped-def]
     allowed,
     smallest,
     witness,
+    library,
     private,
     limits,
     T,
@@ -383,6 +424,7 @@ def create_rows(  # type: ignore[no-untyped-def]
                 allowed,
                 smallest,
                 witness,
+                library,
                 private,
                 T[p],
                 values,
@@ -400,7 +442,7 @@ def create_rows(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def breed_rows(  # type: ignore[no-untyped-def]
+def breed_rows(
     seeds,
     first,
     second,
@@ -412,6 +454,7 @@ def breed_rows(  # type: ignore[no-untyped-def]
     allowed,
     smallest,
     witness,
+    library,
     private,
     limits,
     PT,
@@ -490,7 +533,7 @@ def breed_rows(  # type: ignore[no-untyped-def]
                         break
             elif u < rates[1]:
                 d = dims[i]
-                budget = smallest[d] + _below(state, 6)
+                budget = smallest[d] + _below(state, 10)
                 mv[:] = 0.0
                 m = grow(
                     state,
@@ -502,6 +545,7 @@ def breed_rows(  # type: ignore[no-untyped-def]
                     allowed,
                     smallest,
                     witness,
+                    library,
                     private,
                     mt[:L],
                     mv,
@@ -550,10 +594,10 @@ def breed_rows(  # type: ignore[no-untyped-def]
                     mc[m] = 0.0
                     n = _splice(A, cA, dA, nA, lo, hi, mt, mc, md, m + 1, T[p], C[p], Dm[p])
                 else:
-                    d = dims[i] if op == ADD or op == SUB else 0
+                    d = dims[i] if op in (ADD, SUB) else 0
                     if i == nA - 1 and target < 0 and op != ADD and op != SUB:
                         d = np.int64(variables[_below(state, variables.shape[0])])
-                    budget = smallest[d] + _below(state, 4)
+                    budget = smallest[d] + _below(state, 7)
                     mv[:] = 0.0
                     k = grow(
                         state,
@@ -565,6 +609,7 @@ def breed_rows(  # type: ignore[no-untyped-def]
                         allowed,
                         smallest,
                         witness,
+                        library,
                         private,
                         mt[m : m + L],
                         mv[m:],

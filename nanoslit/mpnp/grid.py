@@ -42,8 +42,8 @@ __all__ = ["OPEN_SPACE_DISTANCES", "PRESETS", "Cut", "Grid", "Reading", "build_g
 
 PRESETS = {
     "coarse": MeshSpacing(wall=0.5, growth=0.7, largest=20.0),
-    "standard": MeshSpacing(wall=0.3, growth=0.45, largest=10.0),
-    "fine": MeshSpacing(wall=0.12, growth=0.2, largest=5.0),
+    "standard": MeshSpacing(wall=0.2, growth=0.45, largest=10.0),
+    "fine": MeshSpacing(wall=0.03, growth=0.22, largest=5.0),
 }
 
 PLANAR_REFINEMENT = 3.0
@@ -51,6 +51,9 @@ PLANAR_REFINEMENT = 3.0
 capacitance of the diffuse layer is exact to 0.1 % at ``standard`` up to 0.5 V."""
 
 OPEN_SPACE_DISTANCES = (0.1e-9, 0.3e-9, 1e-9, 2e-9, 3e-9)
+
+UNEVEN = 2.5
+"""Ratio of neighbouring edges up to which the compact correction is used."""
 
 BULK = -1
 """Number of the reservoir in ``Grid.k``: a node with phi = mu = 0."""
@@ -496,7 +499,8 @@ def _compact(
     that makes the two-point scheme accurate to fourth order (1/12, 10/12, 1/12 on equal
     spacing: Numerov's weights). At a wall only one side exists and rho' is the one-sided
     difference (``end`` = 1/6); at a mirror line rho' = 0 and half of the symmetric
-    formula holds (``end`` = 1/12).
+    formula holds (``end`` = 1/12). Where one edge is more than ``UNEVEN`` times the other
+    the weights could leave a node a negative width: no correction there.
 
     Parameters
     ----------
@@ -510,11 +514,11 @@ def _compact(
     first = area_b * b**2 - area_a * a**2
     second = area_a * a**3 + area_b * b**3
     has_a, has_b = area_a > 0, area_b > 0
-    both = has_a & has_b
+    both = has_a & has_b & (np.maximum(a, b) <= UNEVEN * np.minimum(a, b))
     to_a = np.where(both, (-first / 6 * b / a + second / 12 / a) / (a + b), 0.0)
     to_b = np.where(both, (first / 6 * a / b + second / 12 / b) / (a + b), 0.0)
-    to_a += np.where(has_a & ~both, area_a * a * end, 0.0)
-    to_b += np.where(has_b & ~both, area_b * b * end, 0.0)
+    to_a += np.where(has_a & ~has_b, area_a * a * end, 0.0)
+    to_b += np.where(has_b & ~has_a, area_b * b * end, 0.0)
     return to_a, to_b
 
 

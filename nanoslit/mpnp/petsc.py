@@ -3,10 +3,12 @@
 The only module that imports petsc4py. Nodes are numbered along the longer direction and
 each rank owns a contiguous range, so the parts are strips with one line of ghosts.
 
-Linear solver ``direct``: an LU factorisation (MUMPS) that is kept as long as it is a good
+Linear solver ``direct``: an LU factorisation that is kept as long as it is a good
 preconditioner, with a few GMRES iterations on the current Jacobian; it is renewed when
-GMRES needs more than ``RENEW_ABOVE`` iterations. ``iterative``: overlapping additive
-Schwarz with incomplete factors, for domains whose LU does not fit into memory.
+GMRES needs more than ``RENEW_ABOVE`` iterations. MUMPS on several ranks and wide
+meshes, PETSc's own block LU on one rank and a narrow strip. ``iterative``: overlapping
+additive Schwarz, each block with its own LU of a few thousand nodes, for domains whose LU
+does not fit into memory.
 Everything can be changed through PETSc's options with the prefix ``mpnp_``.
 """
 
@@ -33,12 +35,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PetscCell", "SolverCost", "StepFailedError", "petsc"]
 
-RENEW_ABOVE = 8
-"""GMRES iterations of one linear solve above which the factorisation is renewed."""
+RENEW_ABOVE = {"petsc": 8, "mumps": 3}
+"""GMRES iterations of one linear solve above which a factorisation is renewed."""
 
-NATIVE_LU_NODES = 20_000
-"""Largest mesh for which one process uses PETSc's own block LU instead of MUMPS: there
-its triangular solves are about ten times faster (analysis/bench_mpnp.py)."""
+NATIVE_LU_WIDTH = 100
+"""Lines across the mesh up to which one process uses PETSc's own block LU instead of
+MUMPS: on a long strip its triangular solves are about ten times faster
+(analysis/bench_mpnp.py); wide meshes need MUMPS' dense kernels."""
 
 
 def petsc() -> Any:
@@ -92,6 +95,7 @@ class _Step:
     source: Any = None
     atol: float = 1e-10
     norms: list[float] = field(default_factory=list)
+    error: Exception | None = None
 
 
 class PetscCell:
@@ -124,7 +128,7 @@ class PetscCell:
         self._x = PETSc.Vec().createMPI(own, bsize=b, comm=self.comm)
         self._f = self._x.duplicate()
         self._matrix(own, b)
-        self._solver(case, n)
+        self._solver(case, n, min(grid.node.shape))
 
     # -- set-up ---------------------------------------------------------------
 
@@ -149,7 +153,7 @@ class PetscCell:
         )
         self._A.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATION_ERR, True)
 
-    def _solver(self, case: Case, n_nodes: int) -> None:
+    def _solver(self, case: Case, n_nodes: int, width: int) -> None:
         PETSc = self.PETSc
         snes = self.snes = PETSc.SNES().create(self.comm)
         snes.setOptionsPrefix("mpnp_")
@@ -168,13 +172,19 @@ class PetscCell:
         pc = ksp.getPC()
         if self.direct:
             pc.setType("lu")
-            if self.size > 1 or n_nodes > NATIVE_LU_NODES:
-                pc.setFactorSolverType("mumps")
-            else:
-                pc.setFactorSolverType("petsc")
+            native = self.size == 1 and width <= NATIVE_LU_WIDTH
+            self.factor_package = "petsc" if native else "mumps"
+            pc.setFactorSolverType(self.factor_package)
+            if native:
                 pc.setFactorOrdering("nd")
         options = PETSc.Options()
-        for key, value in (_DIRECT if self.direct else _ITERATIVE).items():
+        defaults = (
+            _COMMON
+            if self.direct
+            else _ITERATIVE
+            | {"mpnp_pc_asm_blocks": str(max(self.size, n_nodes // BLOCK_NODES))}
+        )
+        for key, value in defaults.items():
             if not options.hasName(key):
                 options[key] = value
         snes.setFromOptions()
@@ -217,10 +227,14 @@ class PetscCell:
     def _residual(self, snes: Any, x: Any, f: Any) -> None:
         start = time.process_time()
         s = self.step
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            r = self.equations.residual(
-                self._with_ghosts(x), s.voltage, s.shift, s.history, s.source
-            )
+        local = self._with_ghosts(x)
+        try:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                r = self.equations.residual(local, s.voltage, s.shift, s.history, s.source)
+        except Exception as error:  # of one rank: the others must not wait for it for ever
+            # without its traceback, whose frames would keep PETSc objects alive here alone
+            s.error = error.with_traceback(None)
+            r = np.full((self.sub.n_owned, self.equations.n_fields), np.nan)
         if s.shift:  # Poisson rows in units of current, like the others
             r[:, 0] *= s.shift
         f.array = r.ravel()
@@ -263,8 +277,12 @@ class PetscCell:
             return reason.DIVERGED_FNORM_NAN
         if fnorm <= s.atol:
             return reason.CONVERGED_FNORM_ABS
-        if iteration and self.ksp.getIterationNumber() > RENEW_ABOVE:
-            self._renew = self.direct
+        if (
+            iteration
+            and self.direct
+            and (self.ksp.getIterationNumber() > RENEW_ABOVE[self.factor_package])
+        ):
+            self._renew = True
         return reason.ITERATING
 
     # -- solving ------------------------------------------------------------------
@@ -297,6 +315,8 @@ class PetscCell:
         ------
         StepFailedError
             If Newton's method does not converge (on all ranks alike).
+        Exception
+            What a diffusivity raised on any rank, on all ranks.
         """
         self.step = _Step(voltage, shift, history, source, atol)
         for last in (False, True):
@@ -305,6 +325,7 @@ class PetscCell:
             if self.snes.getConvergedReason() > 0 or self._at_rounding():
                 return np.array(self._x.array_r).reshape(self.sub.n_owned, -1)
             self.cost.failed_solves += 1
+            self.fail_together(self.step.error)
             if last or self._factored_at == self.cost.jacobians:
                 break  # failed with a fresh factorisation: not the linear solver's fault
             self._renew = True
@@ -403,13 +424,15 @@ _COMMON = {
     # the extrapolated start is so good that one Jacobian serves most solves
     "mpnp_snes_lag_jacobian": "5",
 }
-_DIRECT = _COMMON
 _ITERATIVE = _COMMON | {
     "mpnp_pc_type": "asm",
-    "mpnp_pc_asm_overlap": "4",
-    "mpnp_sub_pc_type": "ilu",
-    "mpnp_sub_pc_factor_levels": "3",
+    "mpnp_pc_asm_overlap": "24",
+    "mpnp_sub_pc_type": "lu",
+    "mpnp_sub_pc_factor_mat_ordering_type": "nd",
 }
+
+BLOCK_NODES = 4000
+"""Nodes of a block of the iterative solver."""
 
 
 def unreachable(

@@ -1,8 +1,8 @@
 """One run: equilibrium at the start, adaptive steps through the protocol, traces.
 
 The stepper restarts at every kink or jump of the applied potential and lands on them.
-A step that Newton's method cannot solve is cut; if that does not help, the potential is
-approached by continuation at fixed step; then the run fails with a message.
+A step that Newton's method cannot solve is cut; after many cuts the potential is also
+approached by continuation at fixed step; if nothing helps the run fails with a message.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TOLERANCES", "Simulation", "StepperCost", "simulate"]
 
-TOLERANCES = {"coarse": 5e-3, "standard": 1e-3, "fine": 1e-4}
+TOLERANCES = {"coarse": 5e-3, "standard": 1e-3, "fine": 2e-4}
 """Relative local error per step that belongs to each mesh preset."""
 
 _MAX_CUTS = 12
@@ -79,6 +79,8 @@ class Simulation:
         self.tolerance = numerics.tolerance or TOLERANCES[preset]
         self.charge_scale = self._largest_charge()
         self.current_scale = self.charge_scale / np.diff(self.kinks).max()
+        # concentrations change in proportion to potentials below the thermal voltage
+        self._signal = min(1.0, max(case.largest_wall_potential / self.scales.potential, 1e-9))
         self._set_error_weights()
         field_norm = np.array([(self.equations.permittance**2).sum()])
         self._field_norm = float(np.sqrt(self.cell.sum(field_norm)[0]))
@@ -130,18 +132,31 @@ class Simulation:
         """
         n, b = self.cell.sub.n_owned, self.equations.n_fields
         u = np.zeros((n, b)) if guess is None else guess
+        try:
+            return self._reach(u, 0.0, voltage, atol=1e-13 * self.charge_scale)
+        except StepFailedError as failure:
+            raise unreachable(
+                self.case, 0.0, voltage * self.scales.potential, 0.0, str(failure)
+            ) from None
+
+    def _reach(self, u: Floats, start: float, end: float, **solve: Any) -> Floats:
+        """Solve at potential ``end`` by continuation from a state near ``start``.
+
+        Raises
+        ------
+        StepFailedError
+            If 1/1024 of the way is still too much for one Newton solve.
+        """
         reached, step = 0.0, 1.0
         while reached < 1.0:
             target = min(1.0, reached + step)
             try:
-                u = self.cell.solve(u, voltage=target * voltage, atol=1e-13 * self.charge_scale)
+                u = self.cell.solve(u, voltage=start + target * (end - start), **solve)
                 reached = target
-            except StepFailedError as failure:
+            except StepFailedError:
                 step *= 0.5
                 if step < 1e-3:
-                    raise unreachable(
-                        self.case, 0.0, voltage * self.scales.potential, 0.0, str(failure)
-                    ) from None
+                    raise
         return u
 
     def start(self) -> None:
@@ -201,9 +216,9 @@ class Simulation:
         """Whether the protocol has ended."""
         return bool(self.history.times) and self.segment >= len(self.kinks) - 1
 
-    def _first_step(self) -> float:
-        """Return the first step after a kink: what order 1 can take on the new slope."""
-        a, b = self.kinks[self.segment : self.segment + 2]
+    def _first_step(self, segment: int) -> float:
+        """Return the first step of a segment: what order 1 can take on the new slope."""
+        a, b = self.kinks[segment : segment + 2]
         h = 1e-4 * (b - a)
         before = (
             self.voltage(a)
@@ -226,16 +241,17 @@ class Simulation:
         begin = time.perf_counter()
         h = self.history
         end = self.kinks[self.segment + 1]
-        for _ in range(_MAX_CUTS * 3):
+        for cut in range(3 * _MAX_CUTS):
             t0 = h.times[0]
             t = self._target(t0, end)
-            solved = self._try(t)
-            if solved is None:
+            try:
+                u, w = self._solve(t, by_continuation=cut >= _MAX_CUTS)
+            except StepFailedError:
                 self.cost.rejected_newton += 1
-                h.order, h.step = 1, 0.2 * (t - t0)
-                h.steps_at_order = 0
+                h.order, h.step, h.steps_at_order = 1, 0.2 * (t - t0), 0
                 continue
-            u, stored, w, proposal = solved
+            stored = self._stored(u)
+            proposal = propose(h, t - t0, self._errors(t, stored))
             if not proposal.accept:
                 self.cost.rejected_error += 1
                 h.order, h.step, h.steps_at_order = proposal.order, proposal.step, 0
@@ -262,32 +278,55 @@ class Simulation:
             return end
         return t0 + (0.5 * left if step > 0.6 * left else step)
 
-    def _try(self, t: float) -> tuple[Floats, Floats, Floats, Proposal] | None:
-        """Solve one step to time t; None if Newton's method fails."""
+    def _solve(self, t: float, *, by_continuation: bool = False) -> tuple[Floats, Floats]:
+        """Return the state at time t and the weights of its time derivative.
+
+        Raises
+        ------
+        StepFailedError
+            If Newton's method fails, with ``by_continuation`` also after approaching the
+            potential in small parts at this fixed step.
+        """
         h = self.history
         w = h.weights(t)
-        old = h.old_part(w, h.stored)
-        guess = h.predict(t, h.states)
         voltage = self.voltage(t)
         # rounding of the field terms, times the shift, bounds what can be reached
         rounding = 4e-16 * w[0] * self._field_norm * max(abs(voltage), 1.0)
-        atol = max(1e-11 * self.current_scale, rounding)
-        try:
-            u = self.cell.solve(guess, voltage=voltage, shift=w[0], history=old, atol=atol)
-        except StepFailedError:
-            return None
-        stored = self._stored(u)
+        solve = {
+            "shift": w[0],
+            "history": h.old_part(w, h.stored),
+            "atol": max(1e-11 * self.current_scale * self._care(t, w[0]), rounding),
+        }
+        if not by_continuation:
+            guess = h.predict(t, h.states)
+            return self.cell.solve(guess, voltage=voltage, **solve), w
+        before = self.recorder.rows[-1]["applied_potential"] / self.scales.potential
+        return self._reach(h.states[0], before, voltage, **solve), w
+
+    def _errors(self, t: float, stored: Floats) -> dict[int, float]:
+        """Return the weighted local error of the order used and its neighbours."""
+        h = self.history
         errors = {}
         for q in (h.order - 1, h.order, h.order + 1):
             e = h.error(t, stored, q) if q <= MAX_ORDER else None
             if e is not None:
                 errors[q] = self._norm(e, stored)
-        return u, stored, w, propose(h, t - h.times[0], errors)
+        return errors
+
+    def _care(self, t: float, weight: float) -> float:
+        """Return by how much the last step before a kink has to be solved more exactly.
+
+        What Poisson's equation leaves unsolved there enters the displacement current of
+        the next step over that step's length, which may be far shorter.
+        """
+        if t < self.kinks[-1] and t == self.kinks[self.segment + 1]:
+            return min(1.0, weight * self._first_step(self.segment + 1))
+        return 1.0
 
     def _norm(self, error: Floats, stored: Floats) -> float:
         """Return the weighted root mean square of a local error (1 = tolerance)."""
         bulk = self.equations.volume[:, None] * self.equations.c_bulk
-        scale = self.tolerance * (np.abs(stored) + bulk)
+        scale = self.tolerance * self._signal * (np.abs(stored) + bulk)
         part = self._weight @ ((error / scale) ** 2).sum(axis=1)
         return float(np.sqrt(self.cell.sum(np.array([part]))[0]))
 
@@ -303,7 +342,7 @@ class Simulation:
         if t == end:
             self.segment += 1
             if not self.finished:
-                h.restart(self._first_step())
+                h.restart(self._first_step(self.segment))
 
     def _accept(
         self,
@@ -342,7 +381,7 @@ class Simulation:
         self.recorder.add(row)
         h.push(t, u, stored, charges)
         if restart:
-            h.restart(self._first_step())
+            h.restart(self._first_step(self.segment))
 
     def _n_charges(self, total: Floats) -> int:
         o = self.observer
@@ -384,9 +423,14 @@ class Simulation:
             return None
         return {
             "history": {
-                "times": np.array(h.times), "observed": np.array(h.observed),
-                "states": states, "stored": stored, "order": h.order, "step": h.step,
-                "steps_at_order": h.steps_at_order},
+                "times": np.array(h.times),
+                "observed": np.array(h.observed),
+                "states": states,
+                "stored": stored,
+                "order": h.order,
+                "step": h.step,
+                "steps_at_order": h.steps_at_order,
+            },
             "segment": self.segment,
             "rows": self.recorder.columns(),
             "cost": vars(self.cost).copy(),
@@ -395,9 +439,16 @@ class Simulation:
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """Go on from a state that rank 0 holds (collective); replaces :meth:`start`."""
-        small = None if state is None else {
-            **state, "history": {k: v for k, v in state["history"].items()
-                                 if k not in ("states", "stored")}}
+        small = (
+            None
+            if state is None
+            else {
+                **state,
+                "history": {
+                    k: v for k, v in state["history"].items() if k not in ("states", "stored")
+                },
+            }
+        )
         small = self.cell.share(small)
         kept, h = small["history"], self.history
         h.times = [float(t) for t in kept["times"]]
@@ -410,7 +461,10 @@ class Simulation:
         h.steps_at_order = int(kept["steps_at_order"])
         self.segment = int(small["segment"])
         self.recorder.set_columns(small["rows"])
-        for cost, values in ((self.cost, small["cost"]), (self.cell.cost, small["solver_cost"])):
+        for cost, values in (
+            (self.cost, small["cost"]),
+            (self.cell.cost, small["solver_cost"]),
+        ):
             for name, value in values.items():
                 setattr(cost, name, type(getattr(cost, name))(value))
 

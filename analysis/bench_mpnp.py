@@ -1,0 +1,270 @@
+"""Time the field solver on the reference case: ours, the plain way, the peer, size, ranks.
+
+    python analysis/bench_mpnp.py                 # reference case and the plain way
+    python analysis/bench_mpnp.py --peer          # FEniCSx on three sheets, same run
+    python analysis/bench_mpnp.py --sheets 6 24 96
+    python analysis/bench_mpnp.py --ranks 1 2
+
+The *plain way* is what a first implementation does with the same mesh and equations: 400
+fixed BDF2 steps and a fresh MUMPS factorisation in every Newton iteration. Errors are
+relative to a run on the ``fine`` mesh. Times are processor seconds of the stepping
+(set-up, imports and compilation excluded), the smallest of ``--repeat`` runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # before numpy loads
+    os.environ.setdefault(_name, "1")
+
+import numpy as np  # noqa: E402
+
+from nanoslit.case import Case, Numerics  # noqa: E402
+from nanoslit.electrolyte import Electrolyte  # noqa: E402
+from nanoslit.geometry import NanoslitNetwork  # noqa: E402
+from nanoslit.mpnp.simulation import Simulation  # noqa: E402
+from nanoslit.mpnp.stepper import Proposal  # noqa: E402
+from nanoslit.mpnp.traces import Traces  # noqa: E402
+from nanoslit.protocol import CyclicVoltammetry  # noqa: E402
+from nanoslit.results.summary import fit_opening, time_weights  # noqa: E402
+
+PEER = Path(__file__).resolve().parent / "peer_fenicsx.py"
+
+
+def reference_case(sheets: int = 6, mesh: str = "standard", cycles: int = 2) -> Case:
+    """Return the reference case: 1 M 1:1 salt, d = 1.5 nm, 0 -> 0.2 V -> 0, 1e5 V/s."""
+    return Case(
+        f"reference-{sheets}",
+        Electrolyte.symmetric(1000.0),
+        NanoslitNetwork(1.5e-9, 10e-9, 1e-9, sheets),
+        CyclicVoltammetry(0.0, 0.2, 1e5, cycles),
+        numerics=Numerics(mesh),
+    )
+
+
+@dataclass
+class Run:
+    """One timed run."""
+
+    traces: Traces
+    seconds: float
+    simulation: Simulation
+
+    def laws(self) -> np.ndarray:
+        """Return R_c and gamma of every opening (openings, 2)."""
+        t = self.traces
+        i = t.in_cycle()
+        weights = time_weights(t["time"][i])
+        fits = [
+            fit_opening(
+                t["trans_slit_voltage"][i, k],
+                t["opening_current"][i, k],
+                t["slit_charge"][i, k],
+                weights,
+            )
+            for k in range(t["opening_current"].shape[1])
+        ]
+        return np.array([[f["r_c"], f["gamma"]] for f in fits])
+
+
+def adaptive(case: Case) -> Run:
+    """Run a case as the product does."""
+    with Simulation(case) as simulation:
+        simulation.start()
+        begin = time.process_time()
+        traces = simulation.run()
+        return Run(traces, time.process_time() - begin, simulation)
+
+
+class PlainSimulation(Simulation):
+    """Fixed BDF2 steps, MUMPS, a new Jacobian and factorisation each Newton iteration."""
+
+    steps = 400
+
+    def __post_init__(self) -> None:
+        """Set the solver up the plain way."""
+        super().__post_init__()
+        cell = self.cell
+        options = cell.PETSc.Options()
+        options["mpnp_snes_lag_jacobian"] = "1"
+        cell.pc.setFactorSolverType("mumps")
+        cell.factor_package = "mumps"
+        cell.snes.setFromOptions()
+        del options["mpnp_snes_lag_jacobian"]
+        cell.snes.setJacobian(self._fresh_jacobian, cell._A)
+
+    def _fresh_jacobian(self, *arguments: Any) -> None:
+        self.cell._factored_shift = 0.0  # forget the factorisation
+        self.cell._jacobian(*arguments)
+
+    def advance(self) -> None:
+        """Make one fixed step of order 2 (1 after a kink)."""
+        h = self.history
+        end = self.kinks[self.segment + 1]
+        t = min(h.times[0] + self.kinks[-1] / self.steps, end)
+        if end - t < 1e-9 * end:
+            t = end
+        h.order = min(2, len(h.times))
+        u, weights = self._solve(t)
+        stored = self._stored(u)
+        proposal = Proposal(accept=True, order=h.order, step=t - h.times[0])
+        self._finish_step(t, u, stored, weights, proposal, end)
+
+
+def plain(case: Case) -> Run:
+    """Run a case the plain way."""
+    with PlainSimulation(case) as simulation:
+        simulation.start()
+        begin = time.process_time()
+        traces = simulation.run()
+        return Run(traces, time.process_time() - begin, simulation)
+
+
+def report(name: str, run: Run, truth: np.ndarray | None) -> None:
+    """Print cost, shares and errors of a run."""
+    s, c = run.simulation, run.simulation.solver_cost
+    n = s.grid.n_nodes
+    unknowns = n * s.equations.n_fields
+    parts = {
+        "residual": c.residual_time,
+        "assembly": c.assembly_time,
+        "factorisation": c.factor_time,
+        "Krylov": c.solve_time,
+    }
+    shares = ", ".join(f"{k} {100 * v / run.seconds:.0f} %" for k, v in parts.items())
+    print(
+        f"{name}: {run.seconds:.2f} s, {n} nodes, {s.cost.accepted} steps "
+        f"({s.cost.rejected_error} rejected), {c.newton_iterations} Newton, "
+        f"{c.linear_iterations} Krylov, {c.jacobians} Jacobians, "
+        f"{c.factorisations} factorisations"
+    )
+    print(
+        f"    {shares}; {1e6 * run.seconds / s.cost.accepted / unknowns:.2f} us per "
+        f"unknown and step; peak memory "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
+    )
+    if truth is not None:
+        e = np.abs(run.laws() / truth - 1).max(axis=0)
+        print(
+            f"    largest error against the fine mesh: R_c {100 * e[0]:.2f} %, "
+            f"gamma {100 * e[1]:.2f} %"
+        )
+
+
+def best(run: Any, repeat: int) -> Run:
+    """Return the quickest of several runs."""
+    return min((run() for _ in range(repeat)), key=lambda r: r.seconds)
+
+
+def compare_plain(repeat: int) -> None:
+    """Print the reference case by ours and the plain way, errors against the fine mesh."""
+    adaptive(reference_case(1, "coarse", 1))  # compile
+    truth = adaptive(reference_case(6, "fine")).laws()
+    case = reference_case()
+    ours = best(lambda: adaptive(case), repeat)
+    report("ours, standard", ours, truth)
+    quick = replace(case, numerics=Numerics("standard", tolerance=5e-3))
+    loose = best(lambda: adaptive(quick), repeat)
+    report("ours, standard, tolerance 5e-3", loose, truth)
+    report("ours, coarse", best(lambda: adaptive(reference_case(mesh="coarse")), repeat), truth)
+    slow = plain(case)
+    report("plain way, standard", slow, truth)
+    print(
+        f"plain / ours: {slow.seconds / ours.seconds:.1f} (default tolerance), "
+        f"{slow.seconds / loose.seconds:.1f} (tolerance 5e-3)"
+    )
+
+
+def compare_sizes(sheets: list[int]) -> None:
+    """Cost per unknown and step against the number of sheets."""
+    adaptive(reference_case(1, "coarse", 1))
+    base = None
+    for n in sheets:
+        run = adaptive(reference_case(n, cycles=1))
+        report(f"{n} sheets", run, None)
+        s = run.simulation
+        cost = run.seconds / s.cost.accepted / s.grid.n_nodes
+        base = base or cost
+        print(
+            f"    cost per unknown and step relative to {sheets[0]} sheets: {cost / base:.2f}"
+        )
+
+
+def compare_ranks(ranks: list[int]) -> None:
+    """Wall time of the reference case on several ranks."""
+    program = (
+        "import time; from mpi4py import MPI; from nanoslit.mpnp.simulation import Simulation;"
+        "from analysis.bench_mpnp import reference_case, adaptive;"
+        "adaptive(reference_case(1, 'coarse', 1));"
+        "s = Simulation(reference_case(24, cycles=1), MPI.COMM_WORLD); s.start();"
+        "MPI.COMM_WORLD.barrier(); t = time.perf_counter(); s.run();"
+        "print('seconds', time.perf_counter() - t) if MPI.COMM_WORLD.rank == 0 else None"
+    )
+    for n in ranks:
+        out = subprocess.run(
+            ["mpirun", "-n", str(n), sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).resolve().parent.parent,
+        )
+        seconds = float(out.stdout.split()[-1])
+        print(f"24 sheets on {n} rank(s): {seconds:.1f} s wall")
+
+
+def compare_peer(repeat: int) -> None:
+    """Three sheets: ours and FEniCSx (its own interpreter) at about 2 % and 0.2 %."""
+    adaptive(reference_case(1, "coarse", 1))
+    reference = json.loads((PEER.parent / "peer_reference.json").read_text())
+    openings = reference["cases"]["network-1.5nm"]["value"]["openings"]
+    truth = np.array([[o["r_c"], o["gamma"]] for o in openings])
+    for mesh in ("coarse", "standard"):
+        run = best(lambda mesh=mesh: adaptive(reference_case(3, mesh)), repeat)
+        report(f"ours, {mesh}", run, truth)
+    for preset in ("2 %", "0.2 %"):
+        for reuse in ("--no-reuse", "--reuse"):
+            command = [
+                "/usr/bin/python3",
+                str(PEER),
+                "network-1.5nm",
+                "--preset",
+                preset,
+                reuse,
+            ]
+            seconds = []
+            for _ in range(repeat + 1):  # the first compiles the forms
+                out = subprocess.run(command, capture_output=True, text=True, check=True)
+                seconds.append(json.loads(out.stdout)["cost"]["wall_time_s"])
+            print(f"FEniCSx, {preset}, {reuse[2:]}: {min(seconds[1:]):.2f} s wall")
+
+
+def main() -> None:
+    """Parse the options and run what they ask for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--peer", action="store_true")
+    parser.add_argument("--sheets", type=int, nargs="+")
+    parser.add_argument("--ranks", type=int, nargs="+")
+    options = parser.parse_args()
+    if options.sheets:
+        compare_sizes(options.sheets)
+    elif options.ranks:
+        compare_ranks(options.ranks)
+    elif options.peer:
+        compare_peer(options.repeat)
+    else:
+        compare_plain(options.repeat)
+
+
+if __name__ == "__main__":
+    main()

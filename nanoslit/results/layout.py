@@ -1,0 +1,103 @@
+"""Groups of labelled arrays in the netCDF-4 dialect of HDF5.
+
+A group is a set of variables with named dimensions; a dimension whose name is also that
+of a variable is a coordinate. Everything carries a unit and a long name, so that xarray,
+HDFView and plain h5py show what a number is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Table", "Variable", "create", "write_scalars", "write_table"]
+
+_COMPRESS = {"compression": "gzip", "compression_opts": 1, "shuffle": True,
+             "fletcher32": True}
+_CHUNK = 1 << 17  # values in a chunk: 1 MB
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Values with dimensions, unit and description."""
+
+    dims: tuple[str, ...]
+    data: Any
+    unit: str
+    long_name: str
+
+
+@dataclass
+class Table:
+    """Variables of one group; ``lengths`` gives dimensions without a variable."""
+
+    variables: dict[str, Variable] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, dims: tuple[str, ...], data: Any, unit: str,
+            long_name: str) -> None:
+        """Add one variable."""
+        self.variables[name] = Variable(dims, data, unit, long_name)
+
+
+def create(group: Any, name: str, shape: tuple[int, ...], dtype: Any,
+           chunks: tuple[int, ...] | None = None) -> Any:
+    """Create a dataset: compressed and check-summed unless it is a number or empty."""
+    if not shape or 0 in shape:
+        return group.create_dataset(name, shape, dtype)
+    if chunks is None:
+        rows = max(1, min(shape[0], _CHUNK // max(1, int(np.prod(shape[1:])))))
+        chunks = (rows, *shape[1:])
+    return group.create_dataset(name, shape, dtype, chunks=chunks, **_COMPRESS)
+
+
+def _write(group: Any, name: str, v: Variable) -> Any:
+    data = np.asarray(v.data)
+    if data.dtype.kind in "UO":
+        data = data.astype(object)
+        dataset = group.create_dataset(name, data=data, dtype=h5py.string_dtype())
+    else:
+        dataset = create(group, name, data.shape, data.dtype)
+        dataset[...] = data
+    return dataset
+
+
+def label(dataset: Any, v: Variable) -> None:
+    """Attach unit, long name and (as text, for plain h5py) the dimensions."""
+    dataset.attrs["units"] = v.unit
+    dataset.attrs["long_name"] = v.long_name
+    dataset.attrs["dims"] = " ".join(v.dims)
+
+
+def write_table(group: Any, table: Table) -> None:
+    """Write the variables of a table and link them by dimension scales.
+
+    Datasets that exist already (fields written in parallel) are only labelled.
+    """
+    for name, value in table.attributes.items():
+        group.attrs[name] = value
+    for name, v in table.variables.items():
+        label(group[name] if name in group else _write(group, name, v), v)
+    for name, v in table.variables.items():
+        if v.dims == (name,):
+            group[name].make_scale(name)
+    for name, v in table.variables.items():
+        if v.dims == (name,):
+            continue
+        for i, dim in enumerate(v.dims):
+            group[name].dims[i].attach_scale(group[dim])
+
+
+def write_scalars(group: Any, values: Mapping[str, Any],
+                  units: Mapping[str, tuple[str, str]]) -> None:
+    """Write single numbers as datasets with unit and long name."""
+    for name, value in values.items():
+        dataset = group.create_dataset(name, data=np.nan if value is None else value)
+        unit, text = units.get(name, ("1", name.replace("_", " ")))
+        dataset.attrs["units"], dataset.attrs["long_name"] = unit, text

@@ -1,0 +1,105 @@
+"""What makes a number repeatable: case, key, versions, host, ranks, times, errors."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nanoslit.case import Case
+
+__all__ = ["ERROR_ESTIMATES", "describe"]
+
+ERROR_ESTIMATES = {
+    "coarse": "mesh preset coarse: for first looks; local time error 5e-3 per step",
+    "standard": "mesh preset standard; local time error 1e-3 per step",
+    "fine": "mesh preset fine; local time error 1e-4 per step",
+    "explicit": "explicit mesh spacing: compare with a finer one",
+}
+"""What each mesh preset is worth."""
+
+_LIBRARIES = ("numpy", "scipy", "h5py", "petsc4py", "mpi4py")
+
+
+def describe(case: Case, comm: Any = None) -> dict[str, Any]:
+    """Return what is known of a run before it starts, as flat attributes.
+
+    Parameters
+    ----------
+    case : Case
+    comm : mpi4py communicator, optional
+    """
+    from nanoslit import __version__
+    from nanoslit.casefile import MODEL_VERSION, content_key
+    from nanoslit.errors import CaseError
+
+    try:
+        key = content_key(case)
+    except CaseError:  # a protocol that exists in Python only
+        key = ""
+    mesh = case.numerics.mesh if isinstance(case.numerics.mesh, str) else "explicit"
+    out: dict[str, Any] = {
+        "case_name": case.name,
+        "content_key": key,
+        "model_version": MODEL_VERSION,
+        "code_version": __version__,
+        **_revision(),
+        "python": platform.python_version(),
+        "ranks": 1 if comm is None else comm.size,
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "command": " ".join(sys.argv),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID", ""),
+        "error_estimate": ERROR_ESTIMATES[mesh],
+    }
+    for name in _LIBRARIES:
+        try:
+            out[f"version_{name}"] = version(name)
+        except PackageNotFoundError:
+            out[f"version_{name}"] = "none"
+    return out | _libraries()
+
+
+def _libraries() -> dict[str, str]:
+    """Return the versions of the compiled libraries that are already loaded."""
+    out = {}
+    if "h5py" in sys.modules:
+        out["version_hdf5"] = sys.modules["h5py"].version.hdf5_version
+    if "petsc4py.PETSc" in sys.modules:
+        numbers = sys.modules["petsc4py.PETSc"].Sys.getVersion()
+        out["version_petsc"] = ".".join(map(str, numbers))
+    if "mpi4py.MPI" in sys.modules:
+        text = sys.modules["mpi4py.MPI"].Get_library_version()
+        out["version_mpi"] = text.split(",")[0].strip("\0 \n")
+    return out
+
+
+def _revision() -> dict[str, str]:
+    """Return the git revision of the source tree, if the package runs from one."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return {"revision": "", "revision_state": "installed package"}
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False,
+            timeout=10,
+        )
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "nanoslit")
+        return {
+            "revision": git("rev-parse", "HEAD"),
+            "revision_state": "modified" if changed else "clean",
+        }
+    except (OSError, subprocess.TimeoutExpired):
+        return {"revision": "", "revision_state": "unknown"}

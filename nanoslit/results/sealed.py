@@ -1,0 +1,185 @@
+"""HDF5 files with a seal: whole and unchanged, or recognised as damaged.
+
+A sealed file is an ordinary HDF5 file followed by a trailer of 128 bytes with its length
+and the sha256 of everything before the trailer. HDF5 ignores bytes behind its end, so
+every reader opens the file; :func:`check` finds truncation and any flipped bit.
+
+Files are written under a temporary name beside their place, flushed to the disk, and
+renamed. What one process writes is built in memory first, because the HDF5 library does
+not survive a full disk (it crashes when it closes the file).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from nanoslit.errors import DamagedFileError, ResultFileError
+
+__all__ = ["LIBVER", "check", "open_sealed", "part_name", "publish", "seal", "write_sealed"]
+
+LIBVER = ("earliest", "v110")
+"""HDF5 format versions: readable by every library since 1.10."""
+
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+_MARK = b"nanoslit-seal"
+_TRAILER = 128
+
+
+def part_name(path: Path) -> Path:
+    """Return the temporary name of a file that is being written."""
+    return path.with_name(f".{path.name}.part-{os.getpid()}")
+
+
+def write_sealed(path: Path, fill: Callable[[Any], None]) -> int:
+    """Build an HDF5 file in memory, seal it and put it in its place; return its size.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced if it exists.
+    fill : callable
+        Writes into the open ``h5py.File``.
+
+    Raises
+    ------
+    ResultFileError
+        If the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    with h5py.File(
+        path.name, "w", driver="core", backing_store=False, libver=LIBVER
+    ) as file:
+        fill(file)
+        file.flush()
+        image = file.id.get_file_image()
+    part = part_name(path)
+    try:
+        with part.open("wb") as out:
+            out.write(image)
+            out.write(_trailer(len(image), hashlib.sha256(image).hexdigest()))
+            out.flush()
+            os.fsync(out.fileno())
+        publish(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ResultFileError(cannot_write(path, error, len(image))) from None
+    return len(image) + _TRAILER
+
+
+def seal(path: Path) -> None:
+    """Append the trailer to a closed HDF5 file and flush it to the disk."""
+    size, digest = path.stat().st_size, _digest(path)
+    with path.open("ab") as out:
+        out.write(_trailer(size, digest))
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def publish(part: Path, path: Path) -> None:
+    """Rename a finished file into its place and flush the folder."""
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def check(path: Path) -> None:
+    """Raise unless a file is whole and as it was written.
+
+    Raises
+    ------
+    ResultFileError
+        If it is missing, no HDF5 file, or without a seal.
+    DamagedFileError
+        If it was truncated or a bit changed.
+    """
+    _require_hdf5(path)
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(length - _TRAILER, 0))
+        words = file.read().split()
+    if len(words) != 3 or words[0] != _MARK or not words[1].isdigit():
+        raise DamagedFileError(
+            f"{path}: the seal at the end is missing: the file was truncated, or changed by "
+            "another program after nanoslit wrote it; repeat the run, or resume it"
+        )
+    size, digest = int(words[1]), words[2].decode("ascii", "replace")
+    if size + _TRAILER != length:
+        raise DamagedFileError(
+            f"{path}: has {length} bytes where {size + _TRAILER} were written; repeat the run"
+        )
+    if _digest(path, size) != digest:
+        raise DamagedFileError(
+            f"{path}: its sha256 differs from that of the file that was written: bits "
+            "changed on the disk or in a copy; take another copy or repeat the run"
+        )
+
+
+def open_sealed(path: Path) -> Any:
+    """Return an HDF5 file open for reading, with a readable error if it is none.
+
+    Raises
+    ------
+    ResultFileError
+        If it is missing or no HDF5 file.
+    DamagedFileError
+        If HDF5 cannot open it.
+    """
+    _require_hdf5(path)
+    try:
+        return h5py.File(path, "r")
+    except (OSError, RuntimeError) as error:
+        raise DamagedFileError(f"{path}: HDF5 cannot open it ({_first(error)})") from None
+
+
+def cannot_write(path: Path, error: Exception, size: int) -> str:
+    """Return the message of a file that could not be written."""
+    text = f"{path}: cannot be written ({getattr(error, 'strerror', None) or _first(error)})"
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        return text
+    if free < size:
+        text += f"; it needs {size} bytes and {free} are free: make room"
+    return text
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _require_hdf5(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_MAGIC))
+    except OSError as error:
+        raise ResultFileError(f"{path}: cannot be read ({error.strerror})") from None
+    if start != _MAGIC:
+        raise ResultFileError(f"{path}: is not an HDF5 file; give a result of `nanoslit run`")
+
+
+def _digest(path: Path, size: int | None = None) -> str:
+    """Return the sha256 of the first ``size`` bytes of a file."""
+    left = path.stat().st_size if size is None else size
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while left > 0:
+            block = file.read(min(left, 1 << 22))
+            if not block:
+                break
+            sha.update(block)
+            left -= len(block)
+    return sha.hexdigest()
+
+
+def _trailer(size: int, digest: str) -> bytes:
+    text = b" ".join([_MARK, str(size).encode(), digest.encode()])
+    return text.ljust(_TRAILER - 1) + b"\n"

@@ -1,0 +1,57 @@
+"""Result files with a planted resistance law, in the layout of ``nanoslit run``."""
+
+import h5py
+import numpy as np
+
+from example_case import EXAMPLE
+
+
+def write_result(
+    path,
+    *,
+    r_c=2.0,
+    gamma=0.5,
+    governor="outer",
+    slits=3,
+    noise=0.0,
+    seed=0,
+    rate=1.0,
+    text=None,
+):
+    """Write one cycle whose openings obey dphi = I R_c (1 - gamma |Q|/Q_max)."""
+    rng = np.random.default_rng(seed)
+    n = 600
+    t = np.linspace(0.0, 2.0, n) * 1e-6 / rate
+    phase = t / t[-1]
+    V = 0.1 * (1 - np.abs(2 * phase - 1))
+    lag = 0.25 * (1 + np.arange(slits))
+    # each slit follows the potential late: charge with hysteresis, rate-dependent
+    Q = np.empty((n, slits))
+    for k in range(slits):
+        q = 0.0
+        for i in range(n):
+            q += (V[i] - q) * (2.0 / n) / (lag[k] / (0.4 + rate))
+            Q[i, k] = q
+    Q *= 1e-9
+    current = np.gradient(Q[:, ::-1].cumsum(axis=1)[:, ::-1], t, axis=0)[:, 1:]
+    current *= 1 + 0.2 * np.sin(9 * phase)[:, None]
+    q = np.abs(Q) / np.abs(Q).max(axis=0)
+    chosen = {"outer": q[:, :-1], "inner": q[:, 1:]}[governor]
+    voltage = current * r_c * (1 - gamma * chosen)
+    voltage *= 1 + noise * rng.normal(size=voltage.shape)
+    virtual = np.zeros((n, slits))
+    virtual[:, 1:] = np.cumsum(0.8 * voltage, axis=1)
+    with h5py.File(path, "w") as file:
+        traces = file.create_group("traces")
+        for name, value in {
+            "time": t,
+            "cycle": np.ones(n, dtype=int),
+            "applied_potential": V,
+            "slit_charge": Q,
+            "slit_electrochemical_potential": virtual,
+            "trans_slit_voltage": voltage,
+            "opening_current": current,
+        }.items():
+            traces[name] = value
+        file["provenance/case"] = text or EXAMPLE
+    return path
