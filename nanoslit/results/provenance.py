@@ -88,7 +88,8 @@ def _revision() -> dict[str, str]:
     if not (folder / ".git").exists():
         return {"revision": "", "revision_state": "installed package"}
 
-    def git(*words: str) -> str:
+    words = ["status", "--porcelain=v2", "--branch", "--untracked-files=no", "--", "nanoslit"]
+    try:
         done = subprocess.run(
             ["git", "-C", str(folder), *words],
             capture_output=True,
@@ -96,13 +97,12 @@ def _revision() -> dict[str, str]:
             check=False,
             timeout=10,
         )
-        return done.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "nanoslit")
-        return {
-            "revision": git("rev-parse", "HEAD"),
-            "revision_state": "modified" if changed else "clean",
-        }
     except (OSError, subprocess.TimeoutExpired):
         return {"revision": "", "revision_state": "unknown"}
+    lines = done.stdout.splitlines()
+    commits = [line.split()[-1] for line in lines if line.startswith("# branch.oid")]
+    changed = any(not line.startswith("#") for line in lines)
+    return {
+        "revision": commits[0] if commits else "",
+        "revision_state": "modified" if changed else "clean" if commits else "unknown",
+    }

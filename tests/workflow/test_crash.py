@@ -153,6 +153,7 @@ def test_full_disk(folder, whole, small_disk, ranks):
 # -- ranks ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.mpi
 def test_killed_rank_ends_the_run_and_resumes_on_other_rank_counts(folder, whole):
     words = ("run", "case.toml", "-o", "r.h5", "--ranks", 2, "--heartbeat", "hb", *EVERY_STEP)
