@@ -206,7 +206,7 @@ def _refitted(cell: Cell, p: LadderParameters, bent: bool) -> Callable[[int], Na
     lower = np.append(np.full(5, -5.0), -0.9) if bent else np.full(5, -5.0)
     upper = np.append(np.full(5, 5.0), 50.0) if bent else np.full(5, 5.0)
     x0 = np.clip(x0, lower + 1e-3, upper - 1e-3)
-    best = least_squares(residuals, x0, jacobian, bounds=(lower, upper), xtol=1e-8)
+    best = least_squares(residuals, x0, jacobian, bounds=(lower, upper), xtol=1e-6, max_nfev=40)
     return lambda n: circuit(n, best.x[None])
 
 
@@ -217,7 +217,8 @@ def simulate(circuit: NanoCircuit, cell: Cell) -> Array:
     protocol = cell.case.protocol
     cycle = int(np.max(protocol.cycle(protocol.duration * (1 - 1e-9))))
     response = circuit.simulate(protocol, cycle=cycle if cycle > 1 else None)
-    when = np.broadcast_to(cell.time, (response.circuits, cell.time.size))
+    start = cell.time[0] - response.time[:, :1]  # a reported cycle may count from zero
+    when = np.broadcast_to(cell.time - start, (response.circuits, cell.time.size))
     return rows_at(response.time, response.electrode_current, when)
 
 
