@@ -148,8 +148,9 @@ def _against_size(data: dict[str, Any]) -> Any:
 
 
 def _front(data: dict[str, Any]) -> Any:
-    plot = _figure("Laws: error against complexity", "complexity", "error of the charging half",
-                   y_axis_type="log", tooltips=[("law", "@law"), ("test error", "@test")])  # fmt: skip
+    plot = _figure("Laws: error against complexity", "complexity", "error, charging half",
+                   y_axis_type="log",
+                   tooltips=[("law", "@law"), ("test error", "@test")])  # fmt: skip
     groups = {"front": data["front"], "baselines": list(data["baselines"].values())}
     for (name, forms), colour in zip(groups.items(), COLOURS, strict=False):
         kept = [f for f in forms if f["error_train"]]
@@ -187,7 +188,8 @@ def _table(data: dict[str, Any]) -> str:
         cells = "".join(_percent(c["outcomes"][n]) for n in names)
         rows.append(
             f"<tr><td>{1e9 * c['slit_size']:.3g}</td><td>{pooled['r_c']:.4g}</td>"
-            f"<td>{pooled['gamma']:.3f}</td><td>{100 * pooled['residual']:.1f} %</td>{cells}</tr>"
+            f"<td>{pooled['gamma']:.3f}</td><td>{100 * pooled['residual']:.1f} %</td>"
+            f"{cells}</tr>"
         )
     return (
         "<table><tr><th>d [nm]</th><th>R_c [Ohm m]</th><th>gamma</th><th>misfit of that law"
