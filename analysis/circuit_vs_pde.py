@@ -58,7 +58,8 @@ def main():
     print(f"{'case':10}" + "".join(f"{m.name:>16}" for m in models))
     for name, path in files.items():
         found = compare(models, read_cell(path))
-        print(f"{name:10}" + "".join(f"{100 * found[m.name].deviation:>14.2f} %" for m in models))
+        numbers = (f"{100 * found[m.name].deviation:>14.2f} %" for m in models)
+        print(f"{name:10}" + "".join(numbers))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def _print(found: dict[str, Any]) -> None:
             f"  {c['slit_size'] * 1e9:4.3g}  {pooled['r_c']:11.4g}  {pooled['gamma']:5.3f}  "
             f"{100 * pooled['residual']:5.1f} % | {numbers}"
         )
-    typer.echo("  (L2 norm over the last cycle; the refitted circuits were fitted to this curve)")
+    typer.echo("  (L2 norm over the last cycle; refitted circuits were fitted to this curve)")
     state = "everything was cached" if not found["computed"] else "done"
     typer.echo(f"\n{state}; report: {found['report']}")
 
