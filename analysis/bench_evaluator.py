@@ -79,7 +79,6 @@ pset = op.PrimitiveSet()
 config = op.NodeType.Constant | op.NodeType.Variable
 for a in allowed.split(","): config = config | names[a]
 pset.SetConfig(config)
-problem = op.Problem(ds); problem.Target = target; problem.TrainingRange = rg
 inputs = [v.Hash for v in ds.Variables if v.Hash != target.Hash]
 creator = op.BalancedTreeCreator(pset, inputs, 0.0)
 r = op.RomuTrio(1)

@@ -74,9 +74,7 @@ def problem_of(law: dict[str, Any], X: np.ndarray, y: np.ndarray, units: bool) -
         tuple(law["columns"]),
         X,
         y,
-        units=tuple(exponents(c["unit"]) for c in law["columns"].values())
-        if units
-        else None,
+        units=tuple(exponents(c["unit"]) for c in law["columns"].values()) if units else None,
         target_unit=exponents(law["unit"]) if units else NONE,
         target="target_",
     )

@@ -21,7 +21,9 @@ _HOME = {
     "NanoCircuit": "nanoslit.circuit.ladder",
     "NanoslitNetwork": "nanoslit.geometry",
     "content_key": "nanoslit.casefile",
+    "open_result": "nanoslit.results.result",
     "read_case": "nanoslit.casefile",
+    "run": "nanoslit.results.result",
 }
 
 __all__ = ["__version__", *_HOME]

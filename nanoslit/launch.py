@@ -86,8 +86,11 @@ def clean_environment(
             "OMPI_MCA_orte_tmpdir_base": str(temporary),
             "PRTE_MCA_prte_tmpdir_base": str(temporary),
         }
-    # time between SIGTERM and SIGKILL to the ranks: enough to finish a step and save
-    kept.setdefault("OMPI_MCA_odls_base_sigkill_timeout", "30")
+    # ranks that wait give way: programs that share cores would otherwise crawl
+    kept.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    # mpirun that has to end its ranks waits this long before SIGTERM, and again before
+    # SIGKILL [s]: time to finish a step and save, but not to hang about
+    kept.setdefault("OMPI_MCA_odls_base_sigkill_timeout", "3")
     return kept
 
 
@@ -126,7 +129,7 @@ def command_line(
             f"{prefix[0]} is not on the PATH; load or install MPI (`nanoslit doctor` says "
             "how), or give another launcher"
         )
-    return [*prefix, sys.executable, "-m", "nanoslit", *map(os.fspath, arguments)]
+    return [*prefix, sys.executable, "-m", "nanoslit", *(os.fspath(a) for a in arguments)]
 
 
 @dataclass
@@ -247,7 +250,9 @@ def start(
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
-            env=clean_environment(os.environ if environment is None else environment, temporary),
+            env=clean_environment(
+                os.environ if environment is None else environment, temporary
+            ),
             process_group=0,
         )
     except OSError as error:

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from nanoslit.errors import MissingExtraError, NanoslitError
 
-__all__ = ["Communicator", "SerialCommunicator", "log_to", "raise_together", "world"]
+__all__ = [
+    "Communicator",
+    "SerialCommunicator",
+    "log_to",
+    "mpi_world",
+    "raise_together",
+    "under_launcher",
+    "world",
+]
 
 LAUNCHER_VARIABLES = (
     "OMPI_COMM_WORLD_SIZE",
@@ -153,6 +161,29 @@ class MpiCommunicator:
         self._comm.Barrier()
 
 
+def under_launcher() -> bool:
+    """Whether an MPI launcher started this process as a rank."""
+    return any(name in os.environ for name in LAUNCHER_VARIABLES)
+
+
+def mpi_world() -> Any:
+    """Return mpi4py's communicator of all ranks, for the field solver.
+
+    Raises
+    ------
+    MissingExtraError
+        If mpi4py is not installed.
+    """
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        raise MissingExtraError(
+            "the field solver needs petsc4py and mpi4py: run jobs/bootstrap.sh, or "
+            "install nanoslit[mpi] into an environment with PETSc"
+        ) from None
+    return MPI.COMM_WORLD
+
+
 def world() -> Communicator:
     """Return the communicator of all ranks that the launcher started.
 
@@ -162,7 +193,7 @@ def world() -> Communicator:
         If a launcher started several ranks and mpi4py is missing: each would
         believe itself alone and all would write the same files.
     """
-    if not any(name in os.environ for name in LAUNCHER_VARIABLES):
+    if not under_launcher():
         return SerialCommunicator()
     try:
         from mpi4py import MPI

@@ -7,7 +7,16 @@ from example_case import EXAMPLE
 
 
 def write_result(
-    path, *, r_c=2.0, gamma=0.5, governor="outer", slits=3, noise=0.0, seed=0, rate=1.0, text=None
+    path,
+    *,
+    r_c=2.0,
+    gamma=0.5,
+    governor="outer",
+    slits=3,
+    noise=0.0,
+    seed=0,
+    rate=1.0,
+    text=None,
 ):
     """Write one cycle whose openings obey dphi = I R_c (1 - gamma |Q|/Q_max)."""
     rng = np.random.default_rng(seed)

@@ -40,8 +40,12 @@ def _scratch(n: int, parameters: int) -> tuple[Any, Any, Any]:
     lanes = kernel.LANES
     w = np.zeros((n + 2) * (kernel.ROWS + parameters) * lanes)
     s = np.zeros(kernel.STATE_ROWS * lanes)
+    who, piece, count, stored = np.zeros((4, lanes), np.int64)
     lane = _Lane(
-        *(np.zeros(lanes, np.int64) for _ in range(4)),
+        who,
+        piece,
+        count,
+        stored,
         np.zeros(lanes),
         np.empty((lanes, kernel.MAX_RECORDS, 7)),
     )

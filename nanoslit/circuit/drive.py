@@ -214,14 +214,15 @@ def _joined(parts: list[Drive]) -> Drive:
             "all protocols of a batch must have the same number and kinds of pieces"
         )
     return Drive(
-        first.kinds, *(
-            np.concatenate([getattr(p, key) for p in parts])
-            for key in ("lengths", "curves", "limits")
-        ),
+        first.kinds,
+        np.concatenate([p.lengths for p in parts]),
+        np.concatenate([p.curves for p in parts]),
+        np.concatenate([p.limits for p in parts]),
         np.min([p.smallest for p in parts], axis=0),
         np.concatenate([p.start for p in parts]),
-        np.any([p.jumps for p in parts], axis=0), first.cycles,
-    )  # fmt: skip
+        np.any([p.jumps for p in parts], axis=0),
+        first.cycles,
+    )
 
 
 def _of_pieces(

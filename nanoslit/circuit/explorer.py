@@ -255,9 +255,7 @@ def _design(study: Study) -> Array:
     return np.asarray(points[: study.samples])
 
 
-def _result(
-    study: Study, samples: dict[str, Array], values: dict[str, Array]
-) -> StudyResult:
+def _result(study: Study, samples: dict[str, Array], values: dict[str, Array]) -> StudyResult:
     feasible = _violation(study, values) == 0
     return StudyResult(study, samples, values, feasible)
 
@@ -269,9 +267,7 @@ def _violation(study: Study, values: dict[str, Array]) -> Array:
     return total
 
 
-def _sensitivity(
-    study: Study, threads: int | None, say: Callable[[str], None]
-) -> StudyResult:
+def _sensitivity(study: Study, threads: int | None, say: Callable[[str], None]) -> StudyResult:
     """Sobol indices of all features by Saltelli's scheme (SciPy).
 
     ``samples`` circuits in all: n (variables + 2) with n the largest power of 2.
@@ -340,10 +336,10 @@ def _front(study: Study, result: StudyResult) -> NDArray[np.int64]:
     good = np.isfinite(score).all(axis=1)
     rows, score = rows[good], score[good]
     if not len(rows):
-        return rows
+        return np.asarray(rows)
     if score.shape[1] == 2:
-        return rows[pareto_front(score[:, 0], score[:, 1])]
-    return rows[_front_of_many(score)]
+        return np.asarray(rows[pareto_front(score[:, 0], score[:, 1])])
+    return np.asarray(rows[_front_of_many(score)])
 
 
 def _front_of_many(score: Array) -> NDArray[np.int64]:

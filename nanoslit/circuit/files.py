@@ -47,9 +47,7 @@ TRACES: dict[str, tuple[tuple[str, str, str], tuple[str, ...], str]] = {
 BASES = ("absolute", "per depth", "per area")
 
 
-def write_response(
-    path: str | Path, response: CircuitResponse, name: str = "circuit"
-) -> None:
+def write_response(path: str | Path, response: CircuitResponse, name: str = "circuit") -> None:
     """Write the traces of a response.
 
     Group ``traces`` of an HDF5 file with dimension scales (xarray opens it with
@@ -180,9 +178,7 @@ def _scale(group: Any, key: str, value: Any, unit: str, meaning: str = "") -> No
     data.attrs["long_name"] = meaning or key
 
 
-def _data(
-    group: Any, key: str, value: Any, dims: list[str], unit: str, meaning: str
-) -> None:
+def _data(group: Any, key: str, value: Any, dims: list[str], unit: str, meaning: str) -> None:
     data = group.create_dataset(
         key, data=value, compression="gzip", shuffle=True, fletcher32=True
     )

@@ -57,7 +57,8 @@ D1, D2, D3, D4 = (float(x) for x in rodas.D_TIME[:4])
 Q31, Q32, Q33, Q34, Q35 = (float(x) for x in rodas.DENSE_3)
 Q41, Q42, Q43, Q44, Q45 = (float(x) for x in rodas.DENSE_4)
 SAFETY, SHRINK, GROW = rodas.SAFETY, rodas.MIN_GROWTH, rodas.MAX_GROWTH
-EVENT_TOLERANCE, KINK = rodas.EVENT_TOLERANCE, rodas.KINK
+EVENT_TOLERANCE = rodas.EVENT_TOLERANCE
+KINK, KINK_SIZE = rodas.KINK, rodas.KINK_SIZE
 EVEN_SHARE, LAYER, LAYER_WEIGHT = rodas.EVEN_SHARE, rodas.LAYER, rodas.LAYER_WEIGHT
 UNDER_RESOLVED, TOO_MANY_STEPS = rodas.UNDER_RESOLVED, rodas.TOO_MANY_STEPS
 
@@ -109,7 +110,7 @@ def kink(w, i, a, b, new_a, new_b):  # type: ignore[no-untyped-def]
     """Return the factor of the error of a step: larger if it straddles a kink."""
     wa, wb, cap = w[i + P2], w[i + P3], w[i + P4]
     old, new = wa * a + wb * b, wa * new_a + wb * new_b
-    crosses = (old * new < 0.0) & (w[i + P5] < 0.0)
+    crosses = (old * new < 0.0) & (abs(old - new) > KINK_SIZE) & (w[i + P5] < 0.0)
     passes = (abs(old) < cap) != (abs(new) < cap)
     return KINK if crosses | passes else 1.0
 
@@ -599,11 +600,28 @@ def advance(first, last, w, s, n, lane, job, drive_data, tolerance, out):  # typ
             begin_piece(w, s, q, lane, job, drive_data)
 
 
-_PARTS = (
-    "factorise stage step estimate accept prepare judge signal_at "
-    "power_integral bends place_points store_nodes load begin_piece meet_limit record "
-    "end_piece next_circuit take_steps advance"
-).split()
+_PARTS = [
+    "factorise",
+    "stage",
+    "step",
+    "estimate",
+    "accept",
+    "prepare",
+    "judge",
+    "signal_at",
+    "power_integral",
+    "bends",
+    "place_points",
+    "store_nodes",
+    "load",
+    "begin_piece",
+    "meet_limit",
+    "record",
+    "end_piece",
+    "next_circuit",
+    "take_steps",
+    "advance",
+]
 
 
 def specialise(replaced: dict[str, Any]) -> Any:

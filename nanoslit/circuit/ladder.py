@@ -436,7 +436,7 @@ class NanoCircuit:
     def impedance(
         self, frequency: ArrayLike, bias: float = 0.0, window: float | None = None
     ) -> NDArray[np.complex128]:
-        """Return the impedance around rest; see :func:`nanoslit.circuit.impedance.impedance`."""
+        """Return the impedance around rest; see :mod:`nanoslit.circuit.impedance`."""
         from nanoslit.circuit.impedance import impedance
 
         return impedance(self, frequency, bias, window)
@@ -540,7 +540,7 @@ class _Run:
     def solve(self, law: Resistor, periodic: bool) -> tuple[Job, Any]:
         """Integrate with a given law; return the job of the shown pieces."""
         start = None
-        settings = {"backend": self.backend, "threads": self.threads}
+        settings: dict[str, Any] = {"backend": self.backend, "threads": self.threads}
         if periodic:
             start = periodic_start(self.job(law, self.shown, None), **settings)
         elif self.before is not None:

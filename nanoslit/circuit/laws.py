@@ -534,17 +534,18 @@ def law_factor(circuit: NanoCircuit, law: LadderLaw) -> float:
     pair = (circuit.basis, law.basis)
     if pair[0] == pair[1]:
         return 1.0
+    # which length relates the two, and whether it multiplies or divides
     needed = {
-        ("absolute", "per depth"): ("depth", lambda x: 1.0 / x),
-        ("per depth", "absolute"): ("depth", lambda x: x),
-        ("per area", "per depth"): ("height", lambda x: x),
-        ("per depth", "per area"): ("height", lambda x: 1.0 / x),
+        ("absolute", "per depth"): ("depth", -1),
+        ("per depth", "absolute"): ("depth", 1),
+        ("per area", "per depth"): ("height", 1),
+        ("per depth", "per area"): ("height", -1),
     }
     if pair in needed:
-        key, convert = needed[pair]
+        key, power = needed[pair]
         value = getattr(circuit, key)
         if value is not None:
-            return float(convert(value))
+            return float(value**power)
         raise CircuitError(
             f"the circuit is {pair[0]}, its law {pair[1]}: give the {key} [m] that relates them"
         )
@@ -582,8 +583,8 @@ def _discovered(
     for name in law.constants:
         swap[_symbol(name)] = own_symbol(name)
         columns[str(own_symbol(name))] = circuit._values[f"law constant {name}"]
-    used = {str(s) for s in law.sympy.subs(swap, simultaneous=True).free_symbols}
     voltage = law.sympy.subs(swap, simultaneous=True)
+    used = {str(s) for s in voltage.free_symbols}
     kept = {k: v for k, v in columns.items() if k in used}
     return voltage, kept or {"share": outer_share}
 

@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["CellParameters", "MaterialMap", "cell_parameters", "material_of"]
 
 VOLTAGES = ("electrochemical", "mid")
+NEEDED = (
+    "time",
+    "cycle",
+    "applied_potential",
+    "slit_charge",
+    "slit_potential",
+    "slit_electrochemical_potential",
+    "trans_slit_voltage",
+    "opening_current",
+)
 
 
 @dataclass(frozen=True)
@@ -122,41 +132,13 @@ def cell_parameters(path: str | Path, voltage: str = "electrochemical") -> CellP
 
 def _read(path: str | Path) -> tuple[Any, dict[str, Array]]:
     """Return the case and the traces of a result file."""
-    import h5py
+    from nanoslit.results.files import read_case_of, read_traces
 
-    from nanoslit.casefile import case_from_toml
-
-    needed = (
-        "time", "cycle", "applied_potential", "slit_charge", "slit_potential",
-        "slit_electrochemical_potential", "trans_slit_voltage", "opening_current",
-    )  # fmt: skip
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [k for k in needed if f"traces/{k}" not in file]
-            if missing:
-                raise ResultFileError(f"{path}: has no traces {missing}; is it a result file?")
-            traces = {k: np.asarray(file[f"traces/{k}"][()]) for k in needed}
-            text = _case_text(file)
-    except OSError as error:
-        if isinstance(error, ResultFileError):
-            raise
-        raise ResultFileError(f"{path}: cannot be read as HDF5: {error}") from None
-    if text is None:
-        raise ResultFileError(f"{path}: does not hold its case")
-    return case_from_toml(text), traces
-
-
-def _case_text(file: Any) -> str | None:
-    """Return the TOML text of the case, wherever the file's attributes keep it."""
-    for owner in (file, file.get("provenance"), file.get("case")):
-        if owner is None:
-            continue
-        for key in ("case_toml", "case"):
-            if key in owner.attrs:
-                return str(owner.attrs[key])
-            if hasattr(owner, "keys") and key in owner and hasattr(owner[key], "asstr"):
-                return str(owner[key].asstr()[()])
-    return None
+    case, traces = read_case_of(path), read_traces(path).values
+    missing = [k for k in NEEDED if k not in traces]
+    if missing:
+        raise ResultFileError(f"{path}: has no traces {missing}")
+    return case, {k: np.asarray(traces[k]) for k in NEEDED}
 
 
 class MaterialMap:

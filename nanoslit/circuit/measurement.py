@@ -75,7 +75,8 @@ class Measurement:
     @property
     def sign_is_reversed(self) -> bool:
         """Whether charge flows against the change of potential."""
-        q = np.concatenate([[0], np.cumsum(0.5 * np.diff(self.time) * (self.current[1:] + self.current[:-1]))])
+        mean = 0.5 * (self.current[1:] + self.current[:-1])
+        q = np.concatenate([[0], np.cumsum(mean * np.diff(self.time))])
         v = self.potential - self.potential.mean()
         return bool(np.sum((q - q.mean()) * v) < 0)
 
@@ -96,15 +97,13 @@ class Measurement:
             rows = np.unique(np.concatenate([np.arange(0, len(v), step), rows]))
             return t[rows], v[rows]
         lines = [
-            np.polynomial.Polynomial.fit(t[a : b + 1][1:-1], v[a : b + 1][1:-1], 1).convert()
-            if b - a >= 6
-            else None
+            np.polyfit(t[a : b + 1][1:-1], v[a : b + 1][1:-1], 1) if b - a >= 6 else None
             for a, b in zip(rows[:-1], rows[1:], strict=True)
         ]
         corners, levels = t[rows].copy(), v[rows].copy()
         for k, (left, right) in enumerate(zip(lines[:-1], lines[1:], strict=True), start=1):
             if left is not None and right is not None:
-                (a0, a1), (b0, b1) = left.coef, right.coef
+                (a1, a0), (b1, b0) = left, right
                 corners[k] = (a0 - b0) / (b1 - a1)
                 levels[k] = a0 + a1 * corners[k]
         return corners, levels

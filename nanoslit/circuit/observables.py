@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nanoslit.circuit.drive import CURRENT, POTENTIAL, Drive
+from nanoslit.circuit.drive import CURRENT, Drive
 from nanoslit.errors import CircuitError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ FEATURES: dict[str, tuple[str, str]] = {
     "peak_current": ("A", "largest |current|"),
 }
 
+_GAUSS = np.polynomial.legendre.leggauss(24)  # type: ignore[no-untyped-call]
 PEAK_FLOOR = (
     3e-4  # of the corner current: smaller falls are within the error of the integration
 )
@@ -144,13 +145,12 @@ def stored_energy(response: CircuitResponse, nodes: Array) -> Array:
     c = response.job.capacitance
     if not response.job.law.varies:
         return np.asarray(0.5 * (c * nodes**2).sum(axis=1))
-    x, weight = np.polynomial.legendre.leggauss(24)
+    x, weight = _GAUSS
     u = nodes[:, 1:]
     charge = response.job.law.charge(p, u)
-    below = sum(
-        w * response.job.law.charge(p, 0.5 * (z + 1) * u)
-        for z, w in zip(x, weight, strict=True)
-    )
+    below = np.zeros_like(u)
+    for z, w in zip(x, weight, strict=True):
+        below += w * response.job.law.charge(p, 0.5 * (z + 1) * u)
     slits = c[:, 1:] * (u * charge - 0.5 * u * below)
     return np.asarray(0.5 * c[:, 0] * nodes[:, 0] ** 2 + slits.sum(axis=1))
 
@@ -347,7 +347,6 @@ def ragone(
         np.array([1e-12]), np.full(len(current), float(upper)), np.array([True]),
         np.array([1]),
     )  # fmt: skip
-    assert CURRENT != POTENTIAL
     response = batch.simulate(drive, backend=backend)
     shape = (circuit.circuits, len(given))
     time = np.ptp(response.outcome.time[:, 0], axis=1).reshape(shape)

@@ -82,7 +82,7 @@ def _mixed(states: list[Array], moves: list[Array]) -> Array:
     normal += (1e-12 * trace + 1e-300)[:, None, None] * np.eye(depth)
     right = np.einsum("bni,bn->bi", dm, move)
     weight = np.linalg.solve(normal, right[..., None])
-    return state + move - ((ds + dm) @ weight)[..., 0]
+    return np.asarray(state + move - ((ds + dm) @ weight)[..., 0])
 
 
 def _subset(job: Job, rows: NDArray[np.int64], start: Array, tolerance: Tolerance) -> Job:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanoslit.circuit.rodas import KINK
+from nanoslit.circuit.rodas import KINK, KINK_SIZE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,7 +89,9 @@ class Resistor:
 
 @dataclass
 class LinearResistor(Resistor):
-    """R = R_c - R_c gamma s, s = |w| or w within [-cap, cap], w = a charge_outer + b charge_inner.
+    """R = R_c - R_c gamma s, where s = |w| or w, limited to [-cap, cap].
+
+    w = weight of a x charge at a + weight of b x charge at b.
 
     Rows of ``parameters``: R_c, R_c gamma, weight of a, weight of b (both over Q_max and
     the saturation), cap, sign (-1 for the absolute charge, 1 for the signed one).
@@ -108,7 +110,7 @@ class LinearResistor(Resistor):
     def kink(self, p: Array, old: Array, new: Array) -> Array:
         """Return the factor of the error of a step; see :meth:`Resistor.kink`."""
         before, after = (p[2] * u[:-1] + p[3] * u[1:] for u in (old, new))
-        crosses = (before * after < 0) & (p[5] < 0)
+        crosses = (before * after < 0) & (np.abs(before - after) > KINK_SIZE) & (p[5] < 0)
         passes = (np.abs(before) < p[4]) != (np.abs(after) < p[4])
         return np.where(crosses | passes, KINK, 1.0)
 

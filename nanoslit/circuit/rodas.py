@@ -15,7 +15,6 @@ and ends at ``u + sum_j a_6j k_j + k_6``; ``k_6`` is the estimate of the local e
 from __future__ import annotations
 
 # numba freezes these numbers into the cached kernel: touch kernel.py after a change here
-
 import numpy as np
 
 __all__ = [
@@ -28,6 +27,7 @@ __all__ = [
     "EVENT_TOLERANCE",
     "EVEN_SHARE",
     "KINK",
+    "KINK_SIZE",
     "LAYER",
     "LAYER_WEIGHT",
     "GAMMA",
@@ -97,6 +97,7 @@ MIN_GROWTH = 0.2
 MAX_GROWTH = 5.0
 
 KINK = 20.0  # factor of the error of a resistor's current if its law has a kink in the step
+KINK_SIZE = 1e-3  # smaller changes of Q/Q_max through zero are rounding, not a kink
 EVENT_TOLERANCE = 1e-9  # of the potential range: how closely a limit is met
 LAYER = 40.0  # shortest steps: the time after a kink that gets fewer stored points
 LAYER_WEIGHT = 0.25  # of the points that its curvature asks for

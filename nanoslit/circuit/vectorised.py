@@ -143,7 +143,7 @@ class _Block:
         full = records.count[who] >= MAX_RECORDS
         out.status[self.rows][who[full & ~over[take]]] = rodas.TOO_MANY_STEPS
         going = ~(take & over) & (out.status[self.rows][alive] == 0)
-        return alive[going]
+        return np.asarray(alive[going])
 
     def step(
         self, pick: Any, u: Array, t: Array, h: Array, go: Array, kind: int
@@ -334,7 +334,7 @@ class _Block:
             x = np.full(cell.shape[1:], 0.5 + g * 0.3872983346207417)
             given = _polynomial(self.curve[:, :, None], cell[0] + x * cell[1])
             power = weight * cell[1] * given * self.signal(cell, x, kind)
-            total += np.where(valid.T, power, 0.0).sum(axis=1)
+            total += np.cumsum(np.where(valid.T, power, 0.0), axis=1)[:, -1]
         return total
 
     def store_nodes(self, p: int, data: Array, records: _Records, out: Outcome) -> None:
@@ -400,7 +400,8 @@ def _place(
     forced = (2 * curve[2] + 6 * curve[3] * data[0]) * data[1] ** 2
     weight = np.where(valid, np.sqrt(bend + np.abs(forced)), 0.0)
     weight[data[0] + data[1] <= layer] *= rodas.LAYER_WEIGHT
-    total = weight.sum(axis=0)
+    # one after the other, so that a circuit gives the same bits in any batch
+    total = np.cumsum(weight, axis=0)[-1]
     bent = total > 0
     even = np.where(bent, rodas.EVEN_SHARE / length, 1.0 / length)
     curved = np.where(bent, (1.0 - rodas.EVEN_SHARE) / np.where(bent, total, 1.0), 0.0)

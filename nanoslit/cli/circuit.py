@@ -12,6 +12,8 @@ from nanoslit.cli import app
 from nanoslit.errors import CaseError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nanoslit.circuit.material import CellParameters
 
 __all__ = ["circuit", "explore", "fit", "scale"]
@@ -45,7 +47,7 @@ def _length(text: str, key: str) -> float:
     return value
 
 
-def _table(rows: list[tuple[str, ...]], headings: tuple[str, ...]) -> None:
+def _table(rows: Sequence[tuple[str, ...]], headings: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -178,9 +180,7 @@ def explore(
 
 @app.command()
 def fit(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="CV.csv...", show_default=False)
-    ],
+    paths: Annotated[list[Path], typer.Argument(metavar="CV.csv...", show_default=False)],
     slits: Annotated[int, typer.Option("--slits", help="Number of slits of the model.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="JSON file to write.")
@@ -227,9 +227,7 @@ def fit(
             kept = int(first), int(last or first)
         except ValueError:
             raise CaseError(f"--cycles {cycles!r} must be like 2 or 2-3") from None
-    data = [
-        read_measurement(p, current_sign=current_sign, cycles=kept, **size) for p in paths
-    ]
+    data = [read_measurement(p, current_sign=current_sign, cycles=kept, **size) for p in paths]
     for one in data:
         lo, hi = one.potential.min(), one.potential.max()
         typer.echo(
@@ -282,24 +280,23 @@ def fit(
 
 @app.command()
 def scale(
-    path: Annotated[
-        Path, typer.Argument(metavar="RESULT.h5|LAW.json", show_default=False)
-    ],
+    path: Annotated[Path, typer.Argument(metavar="RESULT.h5|LAW.json", show_default=False)],
     film_thickness: Annotated[str, typer.Option("--film-thickness", help='"10 um"')],
     sheet_length: Annotated[str, typer.Option("--sheet-length", help='"1 um"')],
     scan_rate: Annotated[
         str | None, typer.Option("--scan-rate", help='Of the film, "10 mV/s".')
     ] = None,
-    upper: Annotated[str, typer.Option("--upper", help="Window 0 V .. this.")] = "0.2 V",
+    upper: Annotated[
+        str | None,
+        typer.Option("--upper", help="Window 0 V .. this; default: that of the cell."),
+    ] = None,
     voltage: Annotated[
         str, typer.Option("--voltage", help="electrochemical or mid.")
     ] = "electrochemical",
     result: Annotated[
         Path | None, typer.Option("--result", help="The cell, with a LAW.json.")
     ] = None,
-    case: Annotated[
-        str | None, typer.Option("--case", help="Data set of a LAW.json.")
-    ] = None,
+    case: Annotated[str | None, typer.Option("--case", help="Data set of a LAW.json.")] = None,
     json_: Json = False,
 ) -> None:
     """Map a solved nanometre cell to a film of micrometres."""
@@ -314,7 +311,7 @@ def scale(
     length = _length(sheet_length, "sheet-length")
     choose("voltage", voltage, VOLTAGES)
     film = film_of(_cell(path, result, case, voltage), thickness, length)
-    window = parse_quantity(upper, "V")
+    window = film.q_max / film.c_slit if upper is None else parse_quantity(upper, "V")
     middle = window / film.ladder_time
     rates = middle * np.logspace(-2, 1, 10)
     if scan_rate is not None:
@@ -374,6 +371,4 @@ def _cell(path: Path, result: Path | None, case: str | None, voltage: str) -> Ce
             f"constants; this one is {law.expression!r}"
         )
     kind = "mid" if law.voltage.startswith("mid") else "electrochemical"
-    return with_law(
-        cell_parameters(result, kind), float(form[1]), float(form[2]), law.q_max
-    )
+    return with_law(cell_parameters(result, kind), float(form[1]), float(form[2]), law.q_max)

@@ -102,6 +102,7 @@ def discover(
 ) -> None:
     """Find the law behind result files or a table; also under mpirun."""
     from nanoslit.discovery.problem import SearchSettings
+    from nanoslit.discovery.tokens import DEFAULT_OPERATORS
     from nanoslit.parallel import raise_together, world
 
     comm = world()
@@ -118,7 +119,7 @@ def discover(
             topology=topology,
             migration_interval=migration_interval,
             max_size=max_size,
-            **({"operators": tuple(operators.split())} if operators else {}),
+            operators=tuple(operators.split()) if operators else DEFAULT_OPERATORS,
         )
         held = _words(hold_out)
         if table is not None:

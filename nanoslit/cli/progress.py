@@ -38,8 +38,12 @@ class StopRequest:
         self._old = {n: signal.signal(n, self._note) for n in self.signals}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
@@ -102,8 +106,11 @@ class Reporter:
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
-                TextColumn("{task.description}"), BarColumn(bar_width=30),
-                TextColumn("{task.fields[text]}"), console=_console())
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                TextColumn("{task.fields[text]}"),
+                console=_console(),
+            )
             self._task = self._bar.add_task(name, total=1.0, text="starting")
             self._bar.start()
         elif not self._quiet:
@@ -130,8 +137,9 @@ class Reporter:
         if self._bar is not None:
             if now - self._drawn >= _BAR_EVERY:
                 self._drawn = now
-                self._bar.update(self._task, completed=values["time"] / values["duration"],
-                                 text=line(values))
+                self._bar.update(
+                    self._task, completed=values["time"] / values["duration"], text=line(values)
+                )
         elif now - self._logged >= _LOG_EVERY and not self._quiet:
             self._logged = now
             self._say(line(values))
@@ -142,8 +150,12 @@ class Reporter:
         if self.heartbeat is None or (now - self._beaten < _HEARTBEAT_EVERY and not force):
             return
         self._beaten = now
-        beat = {"pid": os.getpid(), "host": socket.gethostname(), "written": time.time(),
-                **values}
+        beat = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "written": time.time(),
+            **values,
+        }
         with contextlib.suppress(OSError):
             write_text(self.heartbeat, json.dumps(beat).replace("NaN", "null") + "\n")
 
@@ -159,8 +171,10 @@ class Reporter:
             took = duration_text(time.monotonic() - self._begin)
             self._say(f"wrote {self.output} ({took}); next: nanoslit show {self.output}")
         else:
-            self._say(f"stopped after a checkpoint of {self.output}; continue with the same "
-                      "command and --resume")
+            self._say(
+                f"stopped after a checkpoint of {self.output}; continue with the same "
+                "command and --resume"
+            )
 
     def close(self) -> None:
         """Leave the terminal as it was."""

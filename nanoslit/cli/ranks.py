@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,16 +15,10 @@ from nanoslit.launch import CHECKPOINTED, Child, explain_exit, start
 if TYPE_CHECKING:
     from nanoslit.cli.progress import Reporter
 
-__all__ = ["run_on_ranks", "under_mpi"]
+__all__ = ["run_on_ranks"]
 
 _LOOK_EVERY = 0.25
 _READY_WITHIN = 120.0
-
-
-def under_mpi() -> bool:
-    """Whether a launcher started this process as one of several ranks."""
-    return any(name in os.environ for name in
-               ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS"))
 
 
 def run_on_ranks(words: list[str], ranks: int, reporter: Reporter) -> int:
@@ -44,8 +37,9 @@ def run_on_ranks(words: list[str], ranks: int, reporter: Reporter) -> int:
         environment = dict(os.environ)
         if bar:
             environment["NANOSLIT_PROGRESS"] = "parent"
-        with start(["run", *words, "--heartbeat", str(beat)], ranks=ranks,
-                   environment=environment) as child:
+        with start(
+            ["run", *words, "--heartbeat", str(beat)], ranks=ranks, environment=environment
+        ) as child:
             if bar:
                 reporter.start(Path(words[0]).stem, ranks, bar=True)
             try:

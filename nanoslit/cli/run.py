@@ -20,8 +20,13 @@ def run(
     path: Annotated[Path, typer.Argument(metavar="CASE.toml", show_default=False)],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="RESULT.h5", show_default=False,
-                     help="Result file; checkpoints stand beside it until it is finished."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="RESULT.h5",
+            show_default=False,
+            help="Result file; checkpoints stand beside it until it is finished.",
+        ),
     ],
     ranks: Annotated[
         int, typer.Option(help="Start this many MPI ranks (without mpirun in front).")
@@ -38,8 +43,10 @@ def run(
     ] = None,
     snapshots: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Fields to keep: 'none', or potentials and times "
-                     "such as '0.1 V, 50 ns'."),
+        typer.Option(
+            metavar="LIST",
+            help="Fields to keep: 'none', or potentials and times such as '0.1 V, 50 ns'.",
+        ),
     ] = None,
     checkpoint_every: Annotated[
         str, typer.Option(metavar="TIME", help="Wall time between checkpoints.")
@@ -58,20 +65,30 @@ def run(
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     from nanoslit.cli.progress import Reporter
-    from nanoslit.cli.ranks import run_on_ranks, under_mpi
+    from nanoslit.cli.ranks import run_on_ranks
+    from nanoslit.parallel import under_launcher
     from nanoslit.units import parse_quantity
 
     every = parse_quantity(checkpoint_every, "s")
     changes = [*(set_ or ()), *_snapshot_changes(snapshots)]
     if ranks != 1:
-        if under_mpi():
+        if under_launcher():
             raise CaseError(f"--ranks {ranks} under mpirun: give one of the two")
         words = [os.fspath(path), "-o", os.fspath(output), "--checkpoint-every", f"{every} s"]
         words += [word for change in changes for word in ("--set", change)]
         words += ["--resume"] * resume + ["--overwrite"] * overwrite
         raise typer.Exit(run_on_ranks(words, ranks, Reporter(output, heartbeat)))
-    raise typer.Exit(_run_here(path, output, changes, heartbeat, resume=resume,
-                               overwrite=overwrite, checkpoint_every=every))
+    raise typer.Exit(
+        _run_here(
+            path,
+            output,
+            changes,
+            heartbeat,
+            resume=resume,
+            overwrite=overwrite,
+            checkpoint_every=every,
+        )
+    )
 
 
 def _snapshot_changes(text: str | None) -> list[str]:
@@ -88,12 +105,13 @@ def _snapshot_changes(text: str | None) -> list[str]:
     ]
 
 
-def _run_here(path: Path, output: Path, changes: list[str], heartbeat: Path | None,
-              **settings: Any) -> int:
+def _run_here(
+    path: Path, output: Path, changes: list[str], heartbeat: Path | None, **settings: Any
+) -> int:
     """Run in this process, which may be one rank of several; return the exit code."""
-    from mpi4py import MPI
+    from nanoslit.parallel import mpi_world
 
-    comm = MPI.COMM_WORLD
+    comm = mpi_world()
     if comm.size > 1:  # Debian's h5py decides at import whether it is parallel
         os.environ.setdefault("H5PY_ALWAYS_USE_MPI", "1")
     from nanoslit.casefile import read_case
@@ -108,9 +126,14 @@ def _run_here(path: Path, output: Path, changes: list[str], heartbeat: Path | No
             if reporter is not None:
                 reporter.start(case.name, comm.size)
             finished = run_case(
-                case, output, comm=comm, stop=stop.asked,
-                report=reporter and reporter.report,
-                warn=reporter.warn if reporter else _silent, **settings)
+                case,
+                output,
+                comm=comm,
+                stop=stop.asked,
+                report=reporter.report if reporter else None,
+                warn=reporter.warn if reporter else _silent,
+                **settings,
+            )
             if reporter is not None:
                 reporter.end(finished)
     except NanoslitError as error:  # raised on every rank alike

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from nanoslit.errors import MissingExtraError
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "compiled_exactly", "intrinsic"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,4 +30,34 @@ def compiled(function: F) -> F:
             "law discovery needs numba: pip install 'nanoslit[discovery]'"
         ) from None
     wrapped: F = numba.njit(cache=True, fastmath=FAST, error_model="numpy")(function)
+    return wrapped
+
+
+def compiled_exactly(function: F) -> F:
+    """Compile without reordering: for sums whose rounding is the point.
+
+    Raises
+    ------
+    MissingExtraError
+        If numba is not installed.
+    """
+    try:
+        import numba
+    except ImportError:
+        raise MissingExtraError(
+            "law discovery needs numba: pip install 'nanoslit[discovery]'"
+        ) from None
+    wrapped: F = numba.njit(cache=True, fastmath={"contract"}, error_model="numpy")(function)
+    return wrapped
+
+
+def intrinsic(function: F) -> F:
+    """Register a function that writes machine code (see ``numba.extending``)."""
+    try:
+        from numba.extending import intrinsic as register
+    except ImportError:
+        raise MissingExtraError(
+            "law discovery needs numba: pip install 'nanoslit[discovery]'"
+        ) from None
+    wrapped: F = register(function)
     return wrapped

@@ -23,6 +23,7 @@ from nanoslit.discovery.dimensions import exponents
 from nanoslit.discovery.law import RESISTANCE_COLUMNS
 from nanoslit.discovery.problem import Problem
 from nanoslit.errors import LawError, MissingExtraError, ResultFileError
+from nanoslit.geometry import Planar
 from nanoslit.units import FARADAY
 
 __all__ = [
@@ -333,7 +334,7 @@ def _case_traces(name: str, data: dict[str, NDArray[Any]], text: str, path: Path
 
     case = case_from_toml(text, f"case stored in {path}")
     geometry = case.geometry
-    if not hasattr(geometry, "slit_size"):
+    if isinstance(geometry, Planar):
         raise LawError(f"{str(path)!r} is a planar case: it has no slits")
     content = sum(abs(i.charge) * i.concentration for i in case.electrolyte.ions)
     area = geometry.slit_size * geometry.height

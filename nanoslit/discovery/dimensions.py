@@ -380,9 +380,7 @@ def _monomial_tokens(powers: Sequence[int], codes: set[int]) -> list[int]:
                 continue
             factor = [VARIABLE + j]
             if abs(p) == 2:
-                factor = (
-                    [*factor, SQUARE] if SQUARE in codes else [*factor, *factor, MUL]
-                )
+                factor = [*factor, SQUARE] if SQUARE in codes else [*factor, *factor, MUL]
             tokens += [*factor, MUL] if tokens else factor
         return tokens
 

@@ -111,9 +111,10 @@ class LawRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         LawError
             If data or units are unusable.
         """
-        X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
+        rows: NDArray[np.float64]
+        rows, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
         names = tuple(
-            getattr(self, "feature_names_in_", [f"x{j}" for j in range(X.shape[1])])
+            getattr(self, "feature_names_in_", [f"x{j}" for j in range(rows.shape[1])])
         )
         bad = [n for n in names if not str(n).isidentifier()]
         if bad:
@@ -129,7 +130,7 @@ class LawRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if sample_weight is not None:
             weights = np.asarray(sample_weight, dtype=np.float64)
         problem = Problem(
-            names, X, np.asarray(y, float), weights=weights, units=units,
+            names, rows, np.asarray(y, float), weights=weights, units=units,
             target_unit=target_unit,
         )  # fmt: skip
         settings = self._settings(problem)
@@ -161,6 +162,7 @@ class LawRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the law's values, shape (rows,)."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        columns: dict[str, Any] = dict(zip(self.law_.columns, X.T, strict=True))
+        rows: NDArray[np.float64]
+        rows = validate_data(self, X, reset=False, dtype=np.float64)
+        columns: dict[str, Any] = dict(zip(self.law_.columns, rows.T, strict=True))
         return self.law_(columns)

@@ -11,7 +11,6 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,7 +246,7 @@ class _Reader:
         number = _number(power)
         simple = {2: SQUARE, 3: CUBE, -1: INV, 0.5: SQRT}
         if number in simple:
-            self.emit(simple[number])  # type: ignore[index]
+            self.emit(simple[number])
         elif number == -0.5:
             self.emit(SQRT)
             self.emit(INV)
@@ -462,7 +461,13 @@ def constant_units(
     ) -> tuple[list[Fraction], Exponents]:
         return [x * p for x in a[0]], tuple(x * p for x in a[1])
 
-    powers = {SQUARE: 2, CUBE: 3, INV: -1, SQRT: Fraction(1, 2), ABS: 1}
+    powers = {
+        SQUARE: Fraction(2),
+        CUBE: Fraction(3),
+        INV: Fraction(-1),
+        SQRT: Fraction(1, 2),
+        ABS: Fraction(1),
+    }
     values = form.constants[:, 0]
     for t, token in enumerate(form.tokens.tolist()):
         if token >= VARIABLE:
@@ -487,7 +492,7 @@ def constant_units(
                 rows += [a, b]
                 stack.append((none, NONE))
         elif token in powers:
-            stack.append(power(stack.pop(), Fraction(powers[token])))
+            stack.append(power(stack.pop(), powers[token]))
         else:
             rows.append(stack.pop())
             stack.append((none, NONE))

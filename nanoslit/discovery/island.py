@@ -96,9 +96,7 @@ class Laboratory:
             dtype=np.int64,
         )
         self.private = settings.private_constants and problem.sets > 1
-        self.smallest = int(
-            d.smallest[d.target] if d.target >= 0 else d.smallest.min()
-        )
+        self.smallest = int(d.smallest[d.target] if d.target >= 0 else d.smallest.min())
 
     def rows(self, count: int) -> tuple[Any, ...]:
         """Return empty token, length, constant, dimension and hash arrays."""
@@ -116,8 +114,18 @@ class Laboratory:
         errors = np.empty(len(T))
         A = np.empty((len(T), data.norm.shape[0], 2))
         kernels.score_rows(
-            T, N, C, data.bounds, data.W, data.columns, data.w, data.wy, data.norm,
-            data.flags, errors, A,
+            T,
+            N,
+            C,
+            data.bounds,
+            data.W,
+            data.columns,
+            data.w,
+            data.wy,
+            data.norm,
+            data.flags,
+            errors,
+            A,
         )
         return errors, A
 
@@ -126,8 +134,19 @@ class Laboratory:
         data = self.data
         A = np.zeros((data.norm.shape[0], 2))
         error, count = kernels.fit_constants(
-            tokens, len(tokens), C, data.bounds, data.W, data.columns, data.w, data.y,
-            data.wy, data.norm, data.flags, steps, A,
+            tokens,
+            len(tokens),
+            C,
+            data.bounds,
+            data.W,
+            data.columns,
+            data.w,
+            data.y,
+            data.wy,
+            data.norm,
+            data.flags,
+            steps,
+            A,
         )
         return float(error), int(count), A
 
@@ -138,8 +157,16 @@ class Laboratory:
         dims, start = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         hashes = np.zeros(n, dtype=np.uint64)
         good = variation.annotate(
-            tokens, n, cdim, self.tables, d.variables, np.int64(d.target), self.limits,
-            dims, start, hashes,
+            tokens,
+            n,
+            cdim,
+            self.tables,
+            d.variables,
+            np.int64(d.target),
+            self.limits,
+            dims,
+            start,
+            hashes,
         )
         return int(hashes[-1]) if good else None
 
@@ -161,9 +188,7 @@ class Laboratory:
         if dims != "-":
             cdim[tokens < BINARY] = [int(d) for d in dims.split(",")]
         hash_ = self.annotate(tokens, cdim)
-        return Individual(
-            tokens, constants, cdim, hash_ or 0, float.fromhex(error)
-        )
+        return Individual(tokens, constants, cdim, hash_ or 0, float.fromhex(error))
 
 
 @dataclass
@@ -198,9 +223,7 @@ class Island:
     def generator(self, purpose: int = 0) -> np.random.Generator:
         """Return the generator of this island and generation."""
         key = (self.number << 40) | (self.generation << 4) | purpose
-        return np.random.Generator(
-            np.random.Philox(key=[self.laboratory.settings.seed, key])
-        )
+        return np.random.Generator(np.random.Philox(key=[self.laboratory.settings.seed, key]))
 
     @property
     def budget(self) -> int:
@@ -261,9 +284,23 @@ class Island:
         sizes = lab.smallest + rng.integers(0, 16, count)
         T, N, C, D, H = lab.rows(count)
         variation.create_rows(
-            seeds, sizes, lab.ops, lab.tables, d.variables, np.int64(d.target),
-            d.constant_allowed, d.smallest, d.witness, lab.library, lab.private,
-            lab.limits, T, N, C, D, H,
+            seeds,
+            sizes,
+            lab.ops,
+            lab.tables,
+            d.variables,
+            np.int64(d.target),
+            d.constant_allowed,
+            d.smallest,
+            d.witness,
+            lab.library,
+            lab.private,
+            lab.limits,
+            T,
+            N,
+            C,
+            D,
+            H,
         )
         return self.toolbox.evaluate(T, N, C, D, H)  # type: ignore[no-any-return]
 
@@ -285,9 +322,29 @@ class Island:
         rates = np.cumsum(lab.settings.rates) / np.sum(lab.settings.rates)
         T, N, C, D, H = lab.rows(count)
         variation.breed_rows(
-            seeds, parents[:count], parents[count:], rates, lab.ops, lab.tables,
-            d.variables, np.int64(d.target), d.constant_allowed, d.smallest, d.witness,
-            lab.library, lab.private, lab.limits, PT, PN, PC, PD, T, N, C, D, H,
+            seeds,
+            parents[:count],
+            parents[count:],
+            rates,
+            lab.ops,
+            lab.tables,
+            d.variables,
+            np.int64(d.target),
+            d.constant_allowed,
+            d.smallest,
+            d.witness,
+            lab.library,
+            lab.private,
+            lab.limits,
+            PT,
+            PN,
+            PC,
+            PD,
+            T,
+            N,
+            C,
+            D,
+            H,
         )
         return self.toolbox.evaluate(T, N, C, D, H)  # type: ignore[no-any-return]
 
@@ -295,9 +352,7 @@ class Island:
         """Tournaments of two: by misfit, or by dominance then crowding, half each."""
         error = np.array([i.error for i in self.population])
         size = np.array([i.size for i in self.population])
-        crowd = np.array(
-            [getattr(i.fitness, "crowding_dist", 0.0) for i in self.population]
-        )
+        crowd = np.array([getattr(i.fitness, "crowding_dist", 0.0) for i in self.population])
         a, b, c = rng.integers(0, len(error), (3, count))
         by_error = rng.random(count) < 0.5
         best = np.where(error[b] < error[a], b, a)
@@ -305,9 +360,7 @@ class Island:
         b_better = (error[b] <= error[a]) & (size[b] <= size[a])
         a_better = (error[a] <= error[b]) & (size[a] <= size[b])
         crowded = np.where(crowd[b] > crowd[a], b, a)
-        by_rank = np.where(
-            b_better & ~a_better, b, np.where(a_better & ~b_better, a, crowded)
-        )
+        by_rank = np.where(b_better & ~a_better, b, np.where(a_better & ~b_better, a, crowded))
         return np.where(by_error, best, by_rank)
 
     def _evaluate(self, T: Any, N: Any, C: Any, D: Any, H: Any) -> list[Individual]:
@@ -328,9 +381,7 @@ class Island:
         errors, _ = self.laboratory.score(T, N, C)
         self.evaluations += len(T)
         return [
-            Individual(
-                T[k, :n].copy(), C[k, :n].copy(), D[k, :n].copy(), int(H[k]), float(e)
-            )
+            Individual(T[k, :n].copy(), C[k, :n].copy(), D[k, :n].copy(), int(H[k]), float(e))
             for k, (n, e) in enumerate(zip(N.tolist(), errors, strict=True))
             if e < kernels.WORST
         ]

@@ -110,12 +110,13 @@ class Archipelago:
     def resume(self) -> bool:
         """Continue from the newest checkpoint, if there is one; collective."""
         assert self.folder is not None
-        epoch, error = -1, None
+        epoch = -1
+        error: Exception | None = None
         try:
             found = checkpoint.newest(self.folder, self.laboratory)
             epoch = -1 if found is None else found
-        except Exception as e:
-            error = e
+        except Exception as caught:
+            error = caught
         raise_together(self.comm, error)
         epoch = int(self.comm.broadcast_text(str(epoch)))
         if epoch < 0:
@@ -133,12 +134,12 @@ class Archipelago:
     def save(self) -> None:
         """Write a checkpoint of the boundary before ``self.epoch``; collective."""
         assert self.folder is not None
-        error = None
+        error: Exception | None = None
         try:
             for k, island in self.islands.items():
                 checkpoint.write_island(self.folder, self.epoch, island, self.outbox[k])
-        except OSError as e:
-            error = e
+        except OSError as caught:
+            error = caught
         raise_together(self.comm, error)
         if self.comm.rank == 0:
             checkpoint.write_manifest(self.folder, self.epoch, self.laboratory)

@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0915 - compiled loops, plain on purpose
 """Compiled evaluation of expressions: a stack machine over blocks of points.
 
 A stack level owns two rows of the workspace in turn, so that a result never overlaps
@@ -11,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from nanoslit.discovery.compiled import compiled
+from nanoslit.discovery.elementary import cos_row, exp_row, log_row, sin_row, tanh_row
 from nanoslit.discovery.tokens import (
     ABS,
     ADD,
@@ -43,68 +45,70 @@ WORST = 1e30
 
 
 @compiled
-def apply_binary(op, W, r, a, b, s, e):  # type: ignore[no-untyped-def]
-    """Apply a binary operator on points s..e of two rows."""
+def apply_binary(op, W, r, a, b, s, e):
+    """Apply a binary operator on points s..e of two rows.
+
+    Views with an index from zero: the compiler vectorises only these loops.
+    """
+    u, v, y = W[a, s:e], W[b, s:e], W[r, s:e]
+    m = e - s
     if op == ADD:
-        for i in range(s, e):
-            W[r, i] = W[a, i] + W[b, i]
+        for i in range(m):
+            y[i] = u[i] + v[i]
     elif op == SUB:
-        for i in range(s, e):
-            W[r, i] = W[a, i] - W[b, i]
+        for i in range(m):
+            y[i] = u[i] - v[i]
     elif op == MUL:
-        for i in range(s, e):
-            W[r, i] = W[a, i] * W[b, i]
+        for i in range(m):
+            y[i] = u[i] * v[i]
     elif op == DIV:
-        for i in range(s, e):
-            W[r, i] = W[a, i] / W[b, i]
+        for i in range(m):
+            y[i] = u[i] / v[i]
     elif op == POW:
-        for i in range(s, e):
-            W[r, i] = W[a, i] ** W[b, i]
+        for i in range(m):
+            y[i] = u[i] ** v[i]
 
 
 @compiled
-def apply_unary(op, W, r, a, s, e):  # type: ignore[no-untyped-def]
+def apply_unary(op, W, r, a, s, e):
     """Apply a function on points s..e of a row."""
+    u, y = W[a, s:e], W[r, s:e]
+    m = e - s
     if op == SQRT:
-        for i in range(s, e):
-            W[r, i] = np.sqrt(W[a, i])
+        for i in range(m):
+            y[i] = np.sqrt(u[i])
     elif op == SQUARE:
-        for i in range(s, e):
-            W[r, i] = W[a, i] * W[a, i]
+        for i in range(m):
+            y[i] = u[i] * u[i]
     elif op == CUBE:
-        for i in range(s, e):
-            W[r, i] = W[a, i] * W[a, i] * W[a, i]
+        for i in range(m):
+            y[i] = u[i] * u[i] * u[i]
     elif op == INV:
-        for i in range(s, e):
-            W[r, i] = 1.0 / W[a, i]
+        for i in range(m):
+            y[i] = 1.0 / u[i]
     elif op == ABS:
-        for i in range(s, e):
-            W[r, i] = abs(W[a, i])
+        for i in range(m):
+            y[i] = abs(u[i])
     elif op == EXP:
-        for i in range(s, e):
-            W[r, i] = np.exp(W[a, i])
+        exp_row(u, y)
     elif op == LOG:
-        for i in range(s, e):
-            W[r, i] = np.log(W[a, i])
+        log_row(u, y)
     elif op == SIN:
-        for i in range(s, e):
-            W[r, i] = np.sin(W[a, i])
+        sin_row(u, y)
     elif op == COS:
-        for i in range(s, e):
-            W[r, i] = np.cos(W[a, i])
+        cos_row(u, y)
     elif op == TANH:
-        for i in range(s, e):
-            W[r, i] = np.tanh(W[a, i])
+        tanh_row(u, y)
     elif op == SINH:
-        for i in range(s, e):
-            W[r, i] = np.sinh(W[a, i])
+        for i in range(m):
+            y[i] = np.sinh(u[i])
     elif op == COSH:
-        for i in range(s, e):
-            W[r, i] = np.cosh(W[a, i])
+        for i in range(m):
+            y[i] = np.cosh(u[i])
 
 
 @compiled
-def evaluate(tokens, n, C, bounds, W, columns, refs, k_block):  # type: ignore[no-untyped-def]
+def evaluate(tokens, n, C, bounds, W, columns, refs, k_block):
     """Evaluate one postfix row on one block; return the row of W with the result."""
     s, e, g = bounds[k_block, 0], bounds[k_block, 1], bounds[k_block, 2]
     level = 0
@@ -115,9 +119,7 @@ def evaluate(tokens, n, C, bounds, W, columns, refs, k_block):  # type: ignore[n
             level += 1
         elif op < BINARY:
             row = columns + 2 * level
-            c = C[t, g]
-            for i in range(s, e):
-                W[row, i] = c
+            W[row, s:e] = C[t, g]
             refs[level] = row
             level += 1
         elif op < UNARY:
@@ -140,34 +142,36 @@ def evaluate(tokens, n, C, bounds, W, columns, refs, k_block):  # type: ignore[n
 
 
 @compiled
-def _sums(W, row, w, wy, weighted, offset, s, e, out):  # type: ignore[no-untyped-def]
+def _sums(W, row, w, wy, weighted, offset, s, e, out):
     """Add sum w f f, sum w f y and sum w f over a block."""
+    f, z, u = W[row, s:e], wy[s:e], w[s:e]
     ff, fy, f1 = 0.0, 0.0, 0.0
     if weighted:
-        for i in range(s, e):
-            f = W[row, i]
-            ff += w[i] * f * f
-            fy += wy[i] * f
+        for i in range(e - s):
+            ff += u[i] * f[i] * f[i]
+            fy += z[i] * f[i]
         if offset:
-            for i in range(s, e):
-                f1 += w[i] * W[row, i]
-    else:
-        for i in range(s, e):
-            f = W[row, i]
-            ff += f * f
-            fy += wy[i] * f
+            for i in range(e - s):
+                f1 += u[i] * f[i]
+    elif offset:
+        for i in range(e - s):
+            ff += f[i] * f[i]
+            fy += z[i] * f[i]
+            f1 += f[i]
         ff *= w[s]
-        if offset:
-            for i in range(s, e):
-                f1 += W[row, i]
-            f1 *= w[s]
+        f1 *= w[s]
+    else:
+        for i in range(e - s):
+            ff += f[i] * f[i]
+            fy += z[i] * f[i]
+        ff *= w[s]
     out[0] += ff
     out[1] += fy
     out[2] += f1
 
 
 @compiled
-def _solve_scale(S, B, norm, offset, scaled, A):  # type: ignore[no-untyped-def]
+def _solve_scale(S, B, norm, offset, scaled, A):
     """Return the misfit left by the best scale (and offset) of each fit block.
 
     ``norm[b]`` holds sum w y y (centred with an offset) and sum w.
@@ -195,9 +199,7 @@ def _solve_scale(S, B, norm, offset, scaled, A):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def score_one(  # type: ignore[no-untyped-def]
-    tokens, n, C, bounds, W, columns, refs, w, wy, norm, flags, S, A
-):
+def score_one(tokens, n, C, bounds, W, columns, refs, w, wy, norm, flags, S, A):
     """Return the normalised mean square misfit of one expression, scale fitted."""
     weighted, offset, scaled, by_set = flags[0], flags[1], flags[2], flags[3]
     S[:] = 0.0
@@ -209,9 +211,7 @@ def score_one(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def score_rows(  # type: ignore[no-untyped-def]
-    T, N, C, bounds, W, columns, w, wy, norm, flags, errors, A
-):
+def score_rows(T, N, C, bounds, W, columns, w, wy, norm, flags, errors, A):
     """Score a population: ``errors[p]`` and the scales ``A[p, block, (a, b)]``."""
     refs = np.zeros(T.shape[1] + 2, dtype=np.int64)
     S = np.zeros((norm.shape[0], 3))
@@ -222,7 +222,7 @@ def score_rows(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def evaluate_rows(T, N, C, bounds, W, columns, out):  # type: ignore[no-untyped-def]
+def evaluate_rows(T, N, C, bounds, W, columns, out):
     """Write the values of each expression to ``out[p]``."""
     refs = np.zeros(T.shape[1] + 2, dtype=np.int64)
     for p in range(T.shape[0]):
@@ -233,7 +233,7 @@ def evaluate_rows(T, N, C, bounds, W, columns, out):  # type: ignore[no-untyped-
 
 
 @compiled
-def _scale_rows(D, lo, hi, W, row, s, e, divide, sign):  # type: ignore[no-untyped-def]
+def _scale_rows(D, lo, hi, W, row, s, e, divide, sign):
     for j in range(lo, hi):
         if divide:
             for i in range(s, e):
@@ -244,7 +244,7 @@ def _scale_rows(D, lo, hi, W, row, s, e, divide, sign):  # type: ignore[no-untyp
 
 
 @compiled
-def _chain_unary(op, D, lo, hi, W, a, r, s, e):  # type: ignore[no-untyped-def]
+def _chain_unary(op, D, lo, hi, W, a, r, s, e):
     """Multiply tangents by the derivative of a function; a operand, r result."""
     for j in range(lo, hi):
         for i in range(s, e):
@@ -278,9 +278,7 @@ def _chain_unary(op, D, lo, hi, W, a, r, s, e):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def evaluate_with_tangents(  # type: ignore[no-untyped-def]
-    tokens, n, C, bounds, W, columns, refs, lo, hi, D, k_block
-):
+def evaluate_with_tangents(tokens, n, C, bounds, W, columns, refs, lo, hi, D, k_block):
     """As ``evaluate``; D[j] becomes the derivative by constant leaf j.
 
     In postfix order the leaves of a subtree are neighbours, so each leaf needs one row
@@ -297,9 +295,7 @@ def evaluate_with_tangents(  # type: ignore[no-untyped-def]
             level += 1
         elif op < BINARY:
             row = columns + 2 * level
-            c = C[t, g]
-            for i in range(s, e):
-                W[row, i] = c
+            W[row, s:e] = C[t, g]
             refs[level] = row
             lo[level] = leaf
             if op <= PRIVATE:
@@ -348,7 +344,7 @@ def evaluate_with_tangents(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _accumulate(W, row, D, k, w, y, A, b, g, s, e, place, offset, scaled, H, grad):  # type: ignore[no-untyped-def]
+def _accumulate(W, row, D, k, w, y, A, b, g, s, e, place, offset, scaled, H, grad):
     """Add J^T W J and J^T W r of a block; J holds d(model)/d(parameter)."""
     a, shift = A[b, 0], A[b, 1]
     m = k + (1 if scaled else 0) + (1 if offset else 0)
@@ -397,7 +393,7 @@ def _accumulate(W, row, D, k, w, y, A, b, g, s, e, place, offset, scaled, H, gra
 
 
 @compiled
-def normal_equations(  # type: ignore[no-untyped-def]
+def normal_equations(
     tokens, n, C, bounds, W, columns, w, y, norm, flags, A, leaves, place, D, H, grad
 ):
     """Fill H = J^T W J and grad = J^T W r at the given constants and scales."""
@@ -433,7 +429,7 @@ def normal_equations(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def place_parameters(tokens, n, sets, flags, leaves, place):  # type: ignore[no-untyped-def]
+def place_parameters(tokens, n, sets, flags, leaves, place):
     """Give each (leaf, data set) its parameter number; return how many there are.
 
     After the leaves come the scale and, if fitted, the offset of each fit block.
@@ -460,9 +456,7 @@ def place_parameters(tokens, n, sets, flags, leaves, place):  # type: ignore[no-
 
 
 @compiled
-def fit_constants(  # type: ignore[no-untyped-def]
-    tokens, n, C, bounds, W, columns, w, y, wy, norm, flags, iterations, A
-):
+def fit_constants(tokens, n, C, bounds, W, columns, w, y, wy, norm, flags, iterations, A):
     """Improve the constants in place by Levenberg-Marquardt.
 
     Returns the misfit and the number of evaluations: one per residual and one per

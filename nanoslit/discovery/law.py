@@ -507,7 +507,7 @@ class ResistanceLaw:
             raise LawError(f"{os.fspath(path)!r} is not JSON: {error}") from None
         return cls.from_dict(record, os.fspath(path))
 
-    def to_file(self, path: str | os.PathLike[str]) -> None:
+    def to_file(self, path: str | Path) -> None:
         """Write ``LAW.json``: to a temporary name first, then renamed."""
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
         atomic.write_text(path, text + "\n")

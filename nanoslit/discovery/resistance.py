@@ -269,8 +269,8 @@ def _governor(form: Form, columns: Sequence[str], rivals: dict[str, Candidate]) 
     used = {columns[t - VARIABLE] for t in form.tokens.tolist() if t >= VARIABLE}
     named = {n.split("_")[1] for n in used if n[:2] in ("q_", "X_")}
     if len(named) == 1:
-        return named.pop()
-    return min(GOVERNORS, key=lambda g: rivals[f"paper_{g}"].form.error)
+        return str(named.pop())
+    return str(min(GOVERNORS, key=lambda g: rivals[f"paper_{g}"].form.error))
 
 
 def _meaning(

@@ -25,7 +25,6 @@ from nanoslit.discovery.tokens import (
     ADD,
     BINARY,
     CONSTANT,
-    DIV,
     MAX_TOKENS,
     MUL,
     PRIVATE,

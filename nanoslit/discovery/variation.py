@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0915, SIM108, SIM109 - compiled state machines, plain on purpose
 """Compiled creation and variation of expressions that respect dimensions.
 
 Every operator returns a consistent expression or reports failure; there is nothing to
@@ -32,7 +33,7 @@ __all__ = ["annotate", "breed_rows", "create_rows"]
 
 
 @compiled
-def _next(state):  # type: ignore[no-untyped-def]
+def _next(state):
     """Return 64 random bits (SplitMix64, Steele et al., OOPSLA 2014)."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     z = state[0]
@@ -42,23 +43,23 @@ def _next(state):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _uniform(state):  # type: ignore[no-untyped-def]
+def _uniform(state):
     return np.float64(_next(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 @compiled
-def _below(state, n):  # type: ignore[no-untyped-def]
+def _below(state, n):
     return min(np.int64(_uniform(state) * n), n - 1)
 
 
 @compiled
-def _normal(state):  # type: ignore[no-untyped-def]
+def _normal(state):
     u = max(_uniform(state), 1e-300)
     return np.sqrt(-2.0 * np.log(u)) * np.cos(2.0 * np.pi * _uniform(state))
 
 
 @compiled
-def _mix(h):  # type: ignore[no-untyped-def]
+def _mix(h):
     z = np.uint64(h) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -66,7 +67,7 @@ def _mix(h):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def unary_dimension(op, d, square, root, cube, inverse):  # type: ignore[no-untyped-def]
+def unary_dimension(op, d, square, root, cube, inverse):
     """Return the dimension of a function's value, -1 if its operand's is not allowed."""
     if op == SQUARE:
         return square[d]
@@ -82,7 +83,7 @@ def unary_dimension(op, d, square, root, cube, inverse):  # type: ignore[no-unty
 
 
 @compiled
-def _is_factor(tokens, start, hashes, node, wanted):  # type: ignore[no-untyped-def]
+def _is_factor(tokens, start, hashes, node, wanted):
     """Return whether a product (left-deep chain) has a factor of this hash."""
     while tokens[node] == MUL:
         right = node - 1
@@ -95,9 +96,7 @@ def _is_factor(tokens, start, hashes, node, wanted):  # type: ignore[no-untyped-
 
 
 @compiled
-def annotate(  # type: ignore[no-untyped-def]
-    tokens, n, cdim, tables, variables, target, limits, dims, start, hashes
-):
+def annotate(tokens, n, cdim, tables, variables, target, limits, dims, start, hashes):
     """Check an expression and describe its nodes; return True if it is acceptable.
 
     Fills the dimension of each node, the first token of its subtree and a hash that
@@ -126,7 +125,7 @@ def annotate(  # type: ignore[no-untyped-def]
             b = stack[level - 1]
             a = stack[level - 2]
             level -= 2
-            if op == ADD or op == SUB:
+            if op in (ADD, SUB):
                 d = dims[a] if dims[a] == dims[b] else -1
             elif op == MUL:
                 d = product[dims[a], dims[b]]
@@ -152,12 +151,10 @@ def annotate(  # type: ignore[no-untyped-def]
             start[t] = start[a]
             depth[t] = max(depth[a], depth[b]) + 1
             nested[t] = max(nested[a], nested[b]) + (1 if op == POW else 0)
-            if op == ADD or op == MUL:
+            if op in (ADD, MUL):
                 hashes[t] = _mix(hashes[a] + hashes[b] + np.uint64(op * 7919))
             else:
-                hashes[t] = _mix(
-                    _mix(hashes[a] + np.uint64(op)) + hashes[b] * np.uint64(3)
-                )
+                hashes[t] = _mix(_mix(hashes[a] + np.uint64(op)) + hashes[b] * np.uint64(3))
         else:
             a = stack[level - 1]
             level -= 1
@@ -184,7 +181,7 @@ def annotate(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _random_constant(state, private):  # type: ignore[no-untyped-def]
+def _random_constant(state, private):
     u = _uniform(state)
     if u < 0.4:
         value = np.float64(1 + _below(state, 3))
@@ -196,9 +193,22 @@ def _random_constant(state, private):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def grow(  # type: ignore[no-untyped-def]
-    state, dim, budget, ops, tables, variables, allowed, smallest, witness, library,
-    private, tokens, values, cdim, at,
+def grow(
+    state,
+    dim,
+    budget,
+    ops,
+    tables,
+    variables,
+    allowed,
+    smallest,
+    witness,
+    library,
+    private,
+    tokens,
+    values,
+    cdim,
+    at,
 ):
     """Write a random expression of a dimension in postfix order from place ``at``.
 
@@ -223,8 +233,10 @@ def grow(  # type: ignore[no-untyped-def]
         if count >= room:
             return 0
         first, last = library[2][d, 0], library[2][d, 1]
-        if last > first and s > 1 and _uniform(state) < (
-            library[3] if library[4][d] else 0.5 + 0.5 * library[3]
+        if (
+            last > first
+            and s > 1
+            and _uniform(state) < (library[3] if library[4][d] else 0.5 + 0.5 * library[3])
         ):
             pick = first + _below(state, last - first)
             if _uniform(state) < 0.5:
@@ -261,7 +273,7 @@ def grow(  # type: ignore[no-untyped-def]
             if op < UNARY:
                 if s < 3:
                     continue
-                if op == ADD or op == SUB:
+                if op in (ADD, SUB):
                     da, db = d, d
                 elif op == POW:
                     if d != 0:
@@ -304,9 +316,7 @@ def grow(  # type: ignore[no-untyped-def]
                     for j in range(K):
                         q = (begin + j) % K
                         if (
-                            unary_dimension(
-                                op, q, powers[0], powers[1], powers[2], powers[3]
-                            )
+                            unary_dimension(op, q, powers[0], powers[1], powers[2], powers[3])
                             == d
                         ):
                             found = q
@@ -348,9 +358,7 @@ def grow(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _splice(  # type: ignore[no-untyped-def]
-    tokens, C, cdim, n, lo, hi, mt, mc, md, m, out, oC, od
-):
+def _splice(tokens, C, cdim, n, lo, hi, mt, mc, md, m, out, oC, od):
     """Replace tokens lo..hi by m new ones; return the new length or 0."""
     size = n - (hi - lo) + m
     if size > out.shape[0] or size < 1:
@@ -371,9 +379,24 @@ def _splice(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def create_rows(  # type: ignore[no-untyped-def]
-    seeds, sizes, ops, tables, variables, target, allowed, smallest, witness, library,
-    private, limits, T, N, C, Dm, H,
+def create_rows(
+    seeds,
+    sizes,
+    ops,
+    tables,
+    variables,
+    target,
+    allowed,
+    smallest,
+    witness,
+    library,
+    private,
+    limits,
+    T,
+    N,
+    C,
+    Dm,
+    H,
 ):
     """Fill rows with random expressions; ``N[p] = 0`` where none was found."""
     state = np.zeros(1, dtype=np.uint64)
@@ -392,8 +415,21 @@ def create_rows(  # type: ignore[no-untyped-def]
                 continue
             values[:] = 0.0
             n = grow(
-                state, d, budget, ops, tables, variables, allowed, smallest, witness,
-                library, private, T[p], values, Dm[p], 0,
+                state,
+                d,
+                budget,
+                ops,
+                tables,
+                variables,
+                allowed,
+                smallest,
+                witness,
+                library,
+                private,
+                T[p],
+                values,
+                Dm[p],
+                0,
             )
             if n > 0 and annotate(
                 T[p], n, Dm[p], tables, variables, target, limits, dims, start, hashes
@@ -406,9 +442,30 @@ def create_rows(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def breed_rows(  # type: ignore[no-untyped-def]
-    seeds, first, second, rates, ops, tables, variables, target, allowed, smallest,
-    witness, library, private, limits, PT, PN, PC, PD, T, N, C, Dm, H,
+def breed_rows(
+    seeds,
+    first,
+    second,
+    rates,
+    ops,
+    tables,
+    variables,
+    target,
+    allowed,
+    smallest,
+    witness,
+    library,
+    private,
+    limits,
+    PT,
+    PN,
+    PC,
+    PD,
+    T,
+    N,
+    C,
+    Dm,
+    H,
 ):
     """Make one offspring per row from parents ``first[p]`` and ``second[p]``.
 
@@ -433,9 +490,7 @@ def breed_rows(  # type: ignore[no-untyped-def]
         for _try in range(6):
             A, nA = PT[first[p]], PN[first[p]]
             cA, dA = PC[first[p]], PD[first[p]]
-            annotate(
-                A, nA, dA, tables, variables, np.int64(-1), limits, dims, start, hashes
-            )
+            annotate(A, nA, dA, tables, variables, np.int64(-1), limits, dims, start, hashes)
             i = _below(state, nA)
             lo, hi = start[i], i + 1
             u = _uniform(state)
@@ -443,8 +498,16 @@ def breed_rows(  # type: ignore[no-untyped-def]
             if u < rates[0]:
                 B, nB = PT[second[p]], PN[second[p]]
                 annotate(
-                    B, nB, PD[second[p]], tables, variables, np.int64(-1), limits,
-                    dims2, start2, hashes,
+                    B,
+                    nB,
+                    PD[second[p]],
+                    tables,
+                    variables,
+                    np.int64(-1),
+                    limits,
+                    dims2,
+                    start2,
+                    hashes,
                 )
                 free = i == nA - 1 and target < 0
                 begin = _below(state, nB)
@@ -453,9 +516,19 @@ def breed_rows(  # type: ignore[no-untyped-def]
                     if free or dims2[q] == dims[i]:
                         m = q + 1 - start2[q]
                         n = _splice(
-                            A, cA, dA, nA, lo, hi, B[start2[q] : q + 1],
+                            A,
+                            cA,
+                            dA,
+                            nA,
+                            lo,
+                            hi,
+                            B[start2[q] : q + 1],
                             PC[second[p]][start2[q] : q + 1],
-                            PD[second[p]][start2[q] : q + 1], m, T[p], C[p], Dm[p],
+                            PD[second[p]][start2[q] : q + 1],
+                            m,
+                            T[p],
+                            C[p],
+                            Dm[p],
                         )
                         break
             elif u < rates[1]:
@@ -463,15 +536,26 @@ def breed_rows(  # type: ignore[no-untyped-def]
                 budget = smallest[d] + _below(state, 10)
                 mv[:] = 0.0
                 m = grow(
-                    state, d, budget, ops, tables, variables, allowed, smallest,
-                    witness, library, private, mt[:L], mv, md, 0,
+                    state,
+                    d,
+                    budget,
+                    ops,
+                    tables,
+                    variables,
+                    allowed,
+                    smallest,
+                    witness,
+                    library,
+                    private,
+                    mt[:L],
+                    mv,
+                    md,
+                    0,
                 )
                 if m > 0:
                     for j in range(m):
                         mc[j, :] = mv[j]
-                    n = _splice(
-                        A, cA, dA, nA, lo, hi, mt, mc, md, m, T[p], C[p], Dm[p]
-                    )
+                    n = _splice(A, cA, dA, nA, lo, hi, mt, mc, md, m, T[p], C[p], Dm[p])
             elif u < rates[2]:
                 n = nA
                 T[p, :n] = A[:n]
@@ -508,18 +592,29 @@ def breed_rows(  # type: ignore[no-untyped-def]
                     mt[m] = op
                     md[m] = 0
                     mc[m] = 0.0
-                    n = _splice(
-                        A, cA, dA, nA, lo, hi, mt, mc, md, m + 1, T[p], C[p], Dm[p]
-                    )
+                    n = _splice(A, cA, dA, nA, lo, hi, mt, mc, md, m + 1, T[p], C[p], Dm[p])
                 else:
-                    d = dims[i] if op == ADD or op == SUB else 0
+                    d = dims[i] if op in (ADD, SUB) else 0
                     if i == nA - 1 and target < 0 and op != ADD and op != SUB:
                         d = np.int64(variables[_below(state, variables.shape[0])])
                     budget = smallest[d] + _below(state, 7)
                     mv[:] = 0.0
                     k = grow(
-                        state, d, budget, ops, tables, variables, allowed, smallest,
-                        witness, library, private, mt[m : m + L], mv[m:], md[m:], 0,
+                        state,
+                        d,
+                        budget,
+                        ops,
+                        tables,
+                        variables,
+                        allowed,
+                        smallest,
+                        witness,
+                        library,
+                        private,
+                        mt[m : m + L],
+                        mv[m:],
+                        md[m:],
+                        0,
                     )
                     if k > 0:
                         for j in range(m, m + k):
@@ -537,7 +632,18 @@ def breed_rows(  # type: ignore[no-untyped-def]
                         md[m + k] = 0
                         mc[m + k] = 0.0
                         n = _splice(
-                            A, cA, dA, nA, lo, hi, mt, mc, md, m + k + 1, T[p], C[p],
+                            A,
+                            cA,
+                            dA,
+                            nA,
+                            lo,
+                            hi,
+                            mt,
+                            mc,
+                            md,
+                            m + k + 1,
+                            T[p],
+                            C[p],
                             Dm[p],
                         )
             elif u < rates[4]:
@@ -549,9 +655,19 @@ def breed_rows(  # type: ignore[no-untyped-def]
                         if dims[q] == dims[i]:
                             m = q + 1 - start[q]
                             n = _splice(
-                                A, cA, dA, nA, lo, hi, A[start[q] : q + 1],
-                                cA[start[q] : q + 1], dA[start[q] : q + 1], m, T[p],
-                                C[p], Dm[p],
+                                A,
+                                cA,
+                                dA,
+                                nA,
+                                lo,
+                                hi,
+                                A[start[q] : q + 1],
+                                cA[start[q] : q + 1],
+                                dA[start[q] : q + 1],
+                                m,
+                                T[p],
+                                C[p],
+                                Dm[p],
                             )
                             break
             else:

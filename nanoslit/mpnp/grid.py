@@ -42,8 +42,8 @@ __all__ = ["OPEN_SPACE_DISTANCES", "PRESETS", "Cut", "Grid", "Reading", "build_g
 
 PRESETS = {
     "coarse": MeshSpacing(wall=0.5, growth=0.7, largest=20.0),
-    "standard": MeshSpacing(wall=0.3, growth=0.45, largest=10.0),
-    "fine": MeshSpacing(wall=0.12, growth=0.2, largest=5.0),
+    "standard": MeshSpacing(wall=0.2, growth=0.45, largest=10.0),
+    "fine": MeshSpacing(wall=0.03, growth=0.22, largest=5.0),
 }
 
 PLANAR_REFINEMENT = 3.0

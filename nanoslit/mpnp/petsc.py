@@ -95,6 +95,7 @@ class _Step:
     source: Any = None
     atol: float = 1e-10
     norms: list[float] = field(default_factory=list)
+    error: Exception | None = None
 
 
 class PetscCell:
@@ -226,10 +227,14 @@ class PetscCell:
     def _residual(self, snes: Any, x: Any, f: Any) -> None:
         start = time.process_time()
         s = self.step
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            r = self.equations.residual(
-                self._with_ghosts(x), s.voltage, s.shift, s.history, s.source
-            )
+        local = self._with_ghosts(x)
+        try:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                r = self.equations.residual(local, s.voltage, s.shift, s.history, s.source)
+        except Exception as error:  # of one rank: the others must not wait for it for ever
+            # without its traceback, whose frames would keep PETSc objects alive here alone
+            s.error = error.with_traceback(None)
+            r = np.full((self.sub.n_owned, self.equations.n_fields), np.nan)
         if s.shift:  # Poisson rows in units of current, like the others
             r[:, 0] *= s.shift
         f.array = r.ravel()
@@ -310,6 +315,8 @@ class PetscCell:
         ------
         StepFailedError
             If Newton's method does not converge (on all ranks alike).
+        Exception
+            What a diffusivity raised on any rank, on all ranks.
         """
         self.step = _Step(voltage, shift, history, source, atol)
         for last in (False, True):
@@ -318,6 +325,7 @@ class PetscCell:
             if self.snes.getConvergedReason() > 0 or self._at_rounding():
                 return np.array(self._x.array_r).reshape(self.sub.n_owned, -1)
             self.cost.failed_solves += 1
+            self.fail_together(self.step.error)
             if last or self._factored_at == self.cost.jacobians:
                 break  # failed with a fresh factorisation: not the linear solver's fault
             self._renew = True

@@ -192,7 +192,7 @@ class Observer:
             (electrode == c.electrode) & (x > c.position)
             for c in (self.cuts[i] for i in self.crossing)
         ]
-        self._walls = sparse.csr_matrix(np.array(masks, float).reshape(-1, walls.size))
+        self._walls = sparse.csr_matrix(np.array(masks, float).reshape(len(masks), walls.size))
 
     def _cut_sums(self) -> None:
         edges, rows, signs = [], [], []

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Table", "Variable", "create", "write_scalars", "write_table"]
 
-_COMPRESS = {"compression": "gzip", "compression_opts": 4, "shuffle": True,
-             "fletcher32": True}
+_COMPRESS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
 _CHUNK = 1 << 17  # values in a chunk: 1 MB
 
 
@@ -40,14 +39,20 @@ class Table:
     variables: dict[str, Variable] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, name: str, dims: tuple[str, ...], data: Any, unit: str,
-            long_name: str) -> None:
+    def add(
+        self, name: str, dims: tuple[str, ...], data: Any, unit: str, long_name: str
+    ) -> None:
         """Add one variable."""
         self.variables[name] = Variable(dims, data, unit, long_name)
 
 
-def create(group: Any, name: str, shape: tuple[int, ...], dtype: Any,
-           chunks: tuple[int, ...] | None = None) -> Any:
+def create(
+    group: Any,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    chunks: tuple[int, ...] | None = None,
+) -> Any:
     """Create a dataset: compressed and check-summed unless it is a number or empty."""
     if not shape or 0 in shape:
         return group.create_dataset(name, shape, dtype)
@@ -94,8 +99,9 @@ def write_table(group: Any, table: Table) -> None:
             group[name].dims[i].attach_scale(group[dim])
 
 
-def write_scalars(group: Any, values: Mapping[str, Any],
-                  units: Mapping[str, tuple[str, str]]) -> None:
+def write_scalars(
+    group: Any, values: Mapping[str, Any], units: Mapping[str, tuple[str, str]]
+) -> None:
     """Write single numbers as datasets with unit and long name."""
     for name, value in values.items():
         dataset = group.create_dataset(name, data=np.nan if value is None else value)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanoslit.errors import ResultFileError
+from nanoslit.errors import ConvergenceError, ResultFileError
 from nanoslit.mpnp.excess import add_excess
 from nanoslit.mpnp.simulation import Simulation
 from nanoslit.results.checkpoint import Checkpoints
@@ -120,9 +120,15 @@ class _Run:
         end = s.case.protocol.duration
         done = s.time - self.begin_time
         return Progress(
-            s.time, end, float(row["applied_potential"]), float(row["step_size"]),
-            s.cost.accepted, s.solver_cost.newton_iterations, wall,
-            wall * (end - s.time) / done if done > 0 else float("nan"))
+            s.time,
+            end,
+            float(row["applied_potential"]),
+            float(row["step_size"]),
+            s.cost.accepted,
+            s.solver_cost.newton_iterations,
+            wall,
+            wall * (end - s.time) / done if done > 0 else float("nan"),
+        )
 
     def finish(self, provenance: dict[str, Any], comm: Any) -> None:
         """Write the result and remove the checkpoints (collective)."""
@@ -148,17 +154,20 @@ def _require_free(path: Path, key: str, resume: bool, overwrite: bool) -> bool:
     if path.exists():
         if not resume:
             raise ResultFileError(
-                f"{path}: exists already; choose another name, or add --overwrite")
+                f"{path}: exists already; choose another name, or add --overwrite"
+            )
         with require_result(path) as file:
             if file.attrs["content_key"] != key:
                 raise ResultFileError(
                     f"{path}: is the result of another case; choose another name, or add "
-                    "--overwrite")
+                    "--overwrite"
+                )
         return True
     if checkpoints.exist() and not resume:
         raise ResultFileError(
             f"{path}: checkpoints of an interrupted run exist beside it; continue with "
-            "--resume, or start again with --overwrite")
+            "--resume, or start again with --overwrite"
+        )
     return False
 
 
@@ -248,11 +257,15 @@ def _finished_before(path: Path, key: str, resume: bool, overwrite: bool, comm: 
     return outcome
 
 
-def _advance(run: _Run, every: float, stop: Callable[[], bool],
-             report: Callable[[Progress], None] | None) -> bool:
+def _advance(
+    run: _Run, every: float, stop: Callable[[], bool], report: Callable[[Progress], None] | None
+) -> bool:
     """Advance to the end (True) or until a stop is asked for (False)."""
     s, last = run.simulation, time.monotonic()
     while not s.finished:
+        if s.cost.accepted >= s.case.numerics.max_steps:
+            _save_or_warn(run)
+            raise _too_many_steps(run)
         s.advance()
         run.snapshots(s)
         if report is not None and run.root:
@@ -265,6 +278,15 @@ def _advance(run: _Run, every: float, stop: Callable[[], bool],
             _save_or_warn(run)
             last = time.monotonic()
     return True
+
+
+def _too_many_steps(run: _Run) -> ConvergenceError:
+    p = run.progress()
+    return ConvergenceError(
+        f"case {run.simulation.case.name!r}: {p.steps} steps were taken up to t = "
+        f"{p.time:.4g} s of {p.duration:.4g} s, as many as numerics.max_steps allows; raise "
+        "it and start again, or look at why steps are short (solver/step_size)"
+    )
 
 
 def _save_or_warn(run: _Run) -> None:

@@ -48,8 +48,11 @@ def snapshot_times(case: Case) -> Floats:
     marks = protocol.breakpoints()
     last = int(protocol.cycle(marks[-1]))
     middle = 0.5 * (marks[1:] + marks[:-1])
-    pieces = [(a, b) for a, b, m in zip(marks[:-1], marks[1:], middle, strict=True)
-              if int(protocol.cycle(m)) == last or last == 1]
+    pieces = [
+        (a, b)
+        for a, b, m in zip(marks[:-1], marks[1:], middle, strict=True)
+        if int(protocol.cycle(m)) == last or last == 1
+    ]
     times = list(out.snapshot_times)
     if out.snapshot_vertices:
         ends = np.unique(np.array(pieces))
@@ -84,8 +87,7 @@ def _distinct(times: Floats, end: float) -> Floats:
     return out[np.concatenate([[True], np.diff(out) > 1e-9 * end])] if out.size else out
 
 
-def _passages(case: Case, pieces: list[tuple[float, float]], potential: float
-              ) -> list[float]:
+def _passages(case: Case, pieces: list[tuple[float, float]], potential: float) -> list[float]:
     """Return the times in smooth pieces of the protocol at which a potential is passed."""
     found = []
     for a, b in pieces:
@@ -123,8 +125,11 @@ class Snapshots:
             if target / s > h.times[0] * (1 + 1e-12):
                 break
             state = self._at(simulation, target / s)
-            volt = float(simulation.case.protocol(target, side="left")) if target > 0 else (
-                simulation.case.protocol.start_potential)
+            volt = (
+                float(simulation.case.protocol(target, side="left"))
+                if target > 0
+                else (simulation.case.protocol.start_potential)
+            )
             self.taken.append((target, volt, state))
         self._before = (list(h.times), list(h.states))
 
@@ -136,8 +141,9 @@ class Snapshots:
         times, states = self._before
         points = np.array([h.times[0], *times[:order]])
         weights = extrapolate(points, t)
-        return np.asarray(sum(
-            w * u for w, u in zip(weights, [h.states[0], *states[:order]], strict=True)))
+        return np.asarray(
+            sum(w * u for w, u in zip(weights, [h.states[0], *states[:order]], strict=True))
+        )
 
     # -- checkpoints -----------------------------------------------------------------
 
@@ -160,12 +166,16 @@ class Snapshots:
         """Return the snapshots of a checkpoint (collective)."""
         cell = simulation.cell
         times, taken, potentials = cell.share(
-            None if state is None else
-            (state["times"], state["taken_times"], state["potentials"]))
+            None
+            if state is None
+            else (state["times"], state["taken_times"], state["potentials"])
+        )
         part = cell.scatter(None if state is None else state["states"])
         h = simulation.history
-        done = [(float(t), float(v), part[:, i].copy())
-                for i, (t, v) in enumerate(zip(taken, potentials, strict=True))]
+        done = [
+            (float(t), float(v), part[:, i].copy())
+            for i, (t, v) in enumerate(zip(taken, potentials, strict=True))
+        ]
         return cls(np.asarray(times), done, (list(h.times), list(h.states)))
 
 
@@ -278,8 +288,10 @@ class FieldBlocks:
         """
         cell = self.simulation.cell
         values = values.reshape(values.shape[0], -1)
-        parts = [(self._position[self._receiver == r], values[self._receiver == r])
-                 for r in range(cell.size)]
+        parts = [
+            (self._position[self._receiver == r], values[self._receiver == r])
+            for r in range(cell.size)
+        ]
         shape = list(self.shape)
         shape[self.axis] = self.stop - self.start
         out = np.full((values.shape[1], *shape), np.nan)

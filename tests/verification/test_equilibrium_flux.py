@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from nanoslit.electrolyte import Electrolyte
 from nanoslit.mpnp.simulation import Simulation
 from nanoslit.units import nm
