@@ -13,7 +13,7 @@ from example_case import EXAMPLE
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
-    EXAMPLE.replace("sheets = 3", "sheets = 2").replace("cycles = 2", "cycles = 1")
+    EXAMPLE.replace("sheets = 3", "sheets = 2").replace("cycles = 2", "cycles = 3")
     + '[numerics]\nmesh = "coarse"\n'
 )
 

@@ -116,6 +116,7 @@ class Reporter:
         elif not self._quiet:
             self._say(text)
         self._beat({"state": "starting"}, force=True)
+        self._beaten = -math.inf  # the first step is told at once: now the run can be stopped
 
     @property
     def _quiet(self) -> bool:
