@@ -149,7 +149,8 @@ def test_integrals_of_an_rc_cycle():
     fine = rc_cycle(20_000)
     expected = float(0.5 * (fine[1][1:] + fine[1][:-1]) @ np.diff(fine[2]))
     assert dissipated_energy(t, v, q, i, np.array([0.0, 1.0, 2.0])) == pytest.approx(
-        expected, rel=1e-3)
+        expected, rel=1e-3
+    )
 
 
 # -- bases ---------------------------------------------------------------------------------
@@ -189,14 +190,18 @@ def test_default_snapshots_are_vertices_and_quarters_of_the_last_cycle():
 
 
 def test_chosen_snapshots():
-    case = changed('output.snapshot_potentials=["50 mV"]', 'output.snapshot_times=["1 us"]',
-                   "output.snapshot_vertices=false")
+    case = changed(
+        'output.snapshot_potentials=["50 mV"]',
+        'output.snapshot_times=["1 us"]',
+        "output.snapshot_vertices=false",
+    )
     assert snapshot_times(case) == pytest.approx([1e-6, 4.5e-6, 7.5e-6])
     assert content_key(case) == content_key(CASE)
 
 
 @pytest.mark.parametrize(
-    "change", ['output.snapshot_potentials=["1 V"]', 'output.snapshot_times=["1 ms"]'])
+    "change", ['output.snapshot_potentials=["1 V"]', 'output.snapshot_times=["1 ms"]']
+)
 def test_impossible_snapshots(change):
     with pytest.raises(ProtocolError):
         snapshot_times(changed(change))
@@ -234,8 +239,14 @@ def test_slots_take_turns_and_a_torn_one_is_left_out(tmp_path):
 
 
 def test_child_of_a_rank_sees_no_rank():
-    rank = {"OMPI_COMM_WORLD_RANK": "0", "PMIX_ID": "1", "OMPI_MCA_orte_x": "1",
-            "OMPI_MCA_btl": "self", "OMPI_ALLOW_RUN_AS_ROOT": "1", "PATH": "/bin"}
+    rank = {
+        "OMPI_COMM_WORLD_RANK": "0",
+        "PMIX_ID": "1",
+        "OMPI_MCA_orte_x": "1",
+        "OMPI_MCA_btl": "self",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "PATH": "/bin",
+    }
     kept = clean_environment(rank)
     assert {"OMPI_MCA_btl", "OMPI_ALLOW_RUN_AS_ROOT", "PATH"} <= set(kept)
     assert not {"OMPI_COMM_WORLD_RANK", "PMIX_ID", "OMPI_MCA_orte_x"} & set(kept)
