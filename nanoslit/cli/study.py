@@ -16,8 +16,14 @@ __all__ = ["report", "study"]
 def study(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.toml", show_default=False)],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", show_default=False,
-                           help="Folder of the study; an existing one is continued."),
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            show_default=False,
+            help="Folder of the study; an existing one is continued.",
+        ),
     ],
     evaluations: Annotated[int, typer.Option(help="Budget of the law search.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Key of the search's random numbers.")] = 1,

@@ -191,9 +191,10 @@ def _child(words: Sequence[str | os.PathLike[str]], what: str, ranks: int = 1) -
     """
     target = Path(words[list(words).index("-o") + 1])
     log = target.with_suffix(".log")
-    with log.open("wb") as file, launch.start(
-        words, ranks=ranks, stdout=file, stderr=file
-    ) as child:
+    with (
+        log.open("wb") as file,
+        launch.start(words, ranks=ranks, stdout=file, stderr=file) as child,
+    ):
         code = child.wait()
     if code:
         tail = log.read_text(errors="replace").strip().splitlines()[-3:]

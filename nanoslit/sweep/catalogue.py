@@ -243,7 +243,15 @@ class Catalogue:
                 "UPDATE points SET state = ?, kind = ?, cpu = cpu + ?, failures = failures + ?, "
                 "losses = losses + ?, gentle = gentle + ? WHERE key = ?",
                 (
-                    (CODE[u.state], u.kind or None, u.cpu, u.failures, u.losses, u.gentle, u.key)
+                    (
+                        CODE[u.state],
+                        u.kind or None,
+                        u.cpu,
+                        u.failures,
+                        u.losses,
+                        u.gentle,
+                        u.key,
+                    )
                     for u in changes
                 ),
             )
@@ -316,7 +324,9 @@ class Catalogue:
 
     def work(self) -> dict[str, tuple[float, float]]:
         """Return expected and spent cost of the points in each state."""
-        rows = self.db.execute("SELECT state, SUM(expected), SUM(cpu) FROM points GROUP BY state")
+        rows = self.db.execute(
+            "SELECT state, SUM(expected), SUM(cpu) FROM points GROUP BY state"
+        )
         found = {state: (float(e), float(c)) for state, e, c in rows}
         return {name: found.get(i, (0.0, 0.0)) for i, name in enumerate(STATES)}
 

@@ -45,8 +45,14 @@ def _owned(folder: Folder) -> Iterator[Catalogue]:
             yield catalogue
 
 
-def run(plan: Plan, root: Path, where: Where, tell: Tell | None = None, solver: str = SOLVER,
-        adaptive: bool = True) -> Outcome:
+def run(
+    plan: Plan,
+    root: Path,
+    where: Where,
+    tell: Tell | None = None,
+    solver: str = SOLVER,
+    adaptive: bool = True,
+) -> Outcome:
     """Compute the points of a plan that are not done yet in a folder.
 
     Raises
@@ -72,8 +78,13 @@ def _adopt_results(folder: Folder, catalogue: Catalogue, plan: int) -> None:
     catalogue.set_state(keys, "planned", fresh=True)
 
 
-def resume(root: Path, where: Where, tell: Tell | None = None, name: str | None = None,
-           solver: str = SOLVER) -> Outcome:
+def resume(
+    root: Path,
+    where: Where,
+    tell: Tell | None = None,
+    name: str | None = None,
+    solver: str = SOLVER,
+) -> Outcome:
     """Go on with the plan used last; failed points stay failed (see :func:`retry`)."""
     folder = Folder.open(root)
     with _owned(folder) as catalogue:
@@ -81,8 +92,13 @@ def resume(root: Path, where: Where, tell: Tell | None = None, name: str | None 
         return _work(folder, catalogue, number, Points(plan), where, tell, solver, True)
 
 
-def retry(root: Path, where: Where, tell: Tell | None = None, name: str | None = None,
-          kind: str | None = None) -> Outcome:
+def retry(
+    root: Path,
+    where: Where,
+    tell: Tell | None = None,
+    name: str | None = None,
+    kind: str | None = None,
+) -> Outcome:
     """Compute failed, quarantined and cancelled points again, then go on.
 
     ``kind`` retries only the failures of that kind.
@@ -93,7 +109,8 @@ def retry(root: Path, where: Where, tell: Tell | None = None, name: str | None =
         chosen = [
             key
             for _, key, state, why in catalogue.members(
-                number, ["failed", "quarantined", "cancelled"])
+                number, ["failed", "quarantined", "cancelled"]
+            )
             if kind is None or why == kind or (kind == "cancelled" and state == "cancelled")
         ]
         for key in chosen:
@@ -102,8 +119,16 @@ def retry(root: Path, where: Where, tell: Tell | None = None, name: str | None =
         return _work(folder, catalogue, number, Points(plan), where, tell, SOLVER, True)
 
 
-def _work(folder: Folder, catalogue: Catalogue, number: int, points: Points, where: Where,
-          tell: Tell | None, solver: str, adaptive: bool) -> Outcome:
+def _work(
+    folder: Folder,
+    catalogue: Catalogue,
+    number: int,
+    points: Points,
+    where: Where,
+    tell: Tell | None,
+    solver: str,
+    adaptive: bool,
+) -> Outcome:
     """Run the service, and rounds of refinement if the plan asks for them."""
     where = with_overrides(where, points.plan.execution)
     catalogue.note("reason", "")
@@ -139,7 +164,9 @@ def _cancel_if_asked(folder: Folder, catalogue: Catalogue, plan: int, outcome: O
 
 
 def _cancel_waiting(catalogue: Catalogue, plan: int) -> int:
-    keys = [key for _, key, _, _ in catalogue.members(plan, ["planned", "checkpointed", "queued"])]
+    keys = [
+        key for _, key, _, _ in catalogue.members(plan, ["planned", "checkpointed", "queued"])
+    ]
     catalogue.set_state(keys, "cancelled")
     return len(keys)
 

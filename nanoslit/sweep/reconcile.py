@@ -129,8 +129,9 @@ def _end_orphan(point: Point) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def verify(folder: Folder, catalogue: Catalogue, plan: int, deep: bool = True
-           ) -> dict[str, Any]:
+def verify(
+    folder: Folder, catalogue: Catalogue, plan: int, deep: bool = True
+) -> dict[str, Any]:
     """Re-read every finished result; take damaged ones out to be computed again.
 
     Returns

@@ -32,8 +32,9 @@ def open_catalogue(folder: Folder) -> Catalogue:
     return Catalogue(folder.catalogue, writable=False)
 
 
-def current_plan(folder: Folder, catalogue: Catalogue, name: str | None = None
-                 ) -> tuple[int, Plan]:
+def current_plan(
+    folder: Folder, catalogue: Catalogue, name: str | None = None
+) -> tuple[int, Plan]:
     """Return number and content of the plan used last (of that name).
 
     Raises
@@ -85,7 +86,9 @@ def sweep_status(root: Path, name: str | None = None) -> dict[str, Any]:
                 "SELECT kind, COUNT(*) FROM points WHERE state IN (5, 6) GROUP BY kind"
             ).fetchall()
         )
-        reason = catalogue.db.execute("SELECT value FROM notes WHERE name = 'reason'").fetchone()
+        reason = catalogue.db.execute(
+            "SELECT value FROM notes WHERE name = 'reason'"
+        ).fetchone()
         slots = catalogue.db.execute("SELECT value FROM notes WHERE name = 'slots'").fetchone()
     expected, spent = work["done"]
     scale = spent / expected if expected > 0 and spent > 0 else 1.0
@@ -122,5 +125,3 @@ def _without_service(folder: Folder, catalogue: Catalogue, counts: dict[str, int
         point = folder.point(key)
         found = "done" if point.result.exists() else state_of(point)
         counts[found] += 1
-
-

@@ -16,8 +16,10 @@ def start(plan, folder):
     words = [sys.executable, "-m", "nanoslit", "study", plan, "-o", folder]
     words += ["--evaluations", "2000", "--samples", "64", "--ranks", "1"]
     return subprocess.Popen(
-        [os.fspath(w) for w in words], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
+        [os.fspath(w) for w in words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
