@@ -84,19 +84,17 @@ def state_of(point: Point) -> str:
 
 def adopt(point: Point) -> bool:
     """Write what is known of a whole result whose record is missing; False if damaged."""
-    from nanoslit.results.files import read_summary
     from nanoslit.results.sealed import check
-    from nanoslit.sweep.serve import digest
+    from nanoslit.sweep.record import record_of
 
     try:
         check(point.result)
-        summary = read_summary(point.result)
+        record = record_of(point.result)
     except (ResultFileError, OSError, ValueError, KeyError):
         return False
     write_json(point.path / "done.json", {
         "key": point.path.parent.name + point.path.name, "cpu": 0.0,
-        "size": point.result.stat().st_size, "sha256": digest(point.result),
-        "summary": summary, "attempt": point.leased_to(), "adopted": True,
+        "attempt": point.leased_to(), "adopted": True, **record,
     })  # fmt: skip
     (point.path / "lease.json").unlink(missing_ok=True)
     return True

@@ -277,8 +277,8 @@ def solve(request: dict[str, Any], point: Point, comm: Any, watch: _Watch) -> di
     """Run the case of a request; return whether it finished and what to remember of it."""
     from nanoslit.casefile import apply_overrides, case_from_document
     from nanoslit.errors import ResultFileError
-    from nanoslit.results.files import read_summary
     from nanoslit.results.running import run_case
+    from nanoslit.sweep.record import record_of
 
     case = case_from_document(
         apply_overrides(request["case"], request.get("changes", {})), source=request["key"][:12]
@@ -297,15 +297,4 @@ def solve(request: dict[str, Any], point: Point, comm: Any, watch: _Watch) -> di
         finished = run_case(case, point.work, overwrite=True, **settings)
     if not finished or watch.channel is None:
         return {"finished": finished}
-    return {
-        "finished": True, "size": point.work.stat().st_size, "sha256": digest(point.work),
-        "summary": read_summary(point.work),
-    }  # fmt: skip
-
-
-def digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {"finished": True, **record_of(point.work)}
