@@ -97,7 +97,7 @@ def usable_form(law: ResistanceLaw) -> tuple[LawForm, str]:
 def _stretch(values: Array, sheets: int) -> Array:
     """Return values of the resistors (mouth first) for another number of slits."""
     index = np.minimum(np.arange(sheets), len(values) - 1)
-    return values[index][None]
+    return np.asarray(values[index][None])
 
 
 def models_of(cell: Cell, p: LadderParameters, law: ResistanceLaw | None) -> list[Model]:
@@ -160,8 +160,10 @@ def _with_law(
     def make(n: int) -> NanoCircuit:
         ladder = LadderLaw(
             f"access_factor*({form.expression})",
-            {k: _stretch(v, n) for k, v in constants.items()}
-            | {"access_factor": _stretch(own, n)},
+            dict[str, Any](
+                {k: _stretch(v, n) for k, v in constants.items()},
+                access_factor=_stretch(own, n),
+            ),
             governor=governor, charge=str(law.meaning.get("charge", "abs")), q_max=q_max,
             bulk_charge=cell.bulk_charge, voltage="electrochemical",
         )  # fmt: skip
@@ -195,7 +197,7 @@ def _refitted(cell: Cell, p: LadderParameters, bent: bool) -> Callable[[int], Na
     def residuals(x: Array) -> Array:
         rows = x[None] if x.ndim == 1 else x
         out = (simulate(circuit(cell.slits, rows), cell) - cell.current) * norm
-        return out[0] if x.ndim == 1 else out
+        return np.asarray(out[0] if x.ndim == 1 else out)
 
     def jacobian(x: Array) -> Array:
         h = 1e-4

@@ -74,7 +74,7 @@ class Study:
             self.record = record.get("stages", {}) if record.get("schema") == SCHEMA else {}
 
     def stage(
-        self, name: str, inputs: Any, outputs: Sequence[Path], work: Callable[[], None]
+        self, name: str, inputs: Any, outputs: Sequence[Path], work: Callable[[], object]
     ) -> None:
         """Do a stage unless its outputs stand and belong to these inputs."""
         key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
@@ -157,7 +157,7 @@ def _sweep(study: Study, plan_path: Path) -> list[Path]:
     check_points(points)
     root = study.folder / "sweep"
     store = Folder(root)
-    found = [store.point(key).result for key in points.keys()]
+    found = [store.point(key).result for key in points.keys()]  # noqa: SIM118
     missing = sum(not path.exists() for path in found)
     if missing:
         study.say(f"sweep: computing {missing} of {len(points)} points")
@@ -206,7 +206,7 @@ def _discover(study: Study, results: list[Path]) -> Path:
 
     def work() -> None:
         law.unlink(missing_ok=True)
-        words = [
+        words: list[str | os.PathLike[str]] = [
             "discover", *results, "-o", law, "--voltage", "electrochemical", "--charge", "X",
             "--evaluations", str(s.evaluations), "--seed", str(s.seed),
             "--islands", str(s.islands), "--quiet",

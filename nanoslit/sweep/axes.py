@@ -147,7 +147,7 @@ def _walk(
                 given=show(kind),
                 allowed=" or ".join(node.records),
             )
-        node = node.records[kind]
+        node = node.records[str(kind)]
     if isinstance(node, Record):
         if word not in node.keys:
             at.fail(

@@ -51,7 +51,6 @@ def run(
     where: Where,
     tell: Tell | None = None,
     solver: str = SOLVER,
-    adaptive: bool = True,
 ) -> Outcome:
     """Compute the points of a plan that are not done yet in a folder.
 
@@ -69,11 +68,11 @@ def run(
         number, new = enter_plan(folder, catalogue, plan)
         if new < len(points):  # points of other plans may have been computed meanwhile
             _adopt_results(folder, catalogue, number)
-        return _work(folder, catalogue, number, points, where, tell, solver, adaptive)
+        return _work(folder, catalogue, number, points, where, tell, solver)
 
 
 def _adopt_results(folder: Folder, catalogue: Catalogue, plan: int) -> None:
-    """Cancelled points that a plan asks for again are planned again."""
+    """Plan cancelled points again that a plan asks for again."""
     keys = [key for _, key, _, _ in catalogue.members(plan, ["cancelled"])]
     catalogue.set_state(keys, "planned", fresh=True)
 
@@ -89,7 +88,7 @@ def resume(
     folder = Folder.open(root)
     with _owned(folder) as catalogue:
         number, plan = current_plan(folder, catalogue, name)
-        return _work(folder, catalogue, number, Points(plan), where, tell, solver, True)
+        return _work(folder, catalogue, number, Points(plan), where, tell, solver)
 
 
 def retry(
@@ -116,7 +115,7 @@ def retry(
         for key in chosen:
             (folder.point(key).path / "failed.json").unlink(missing_ok=True)
         catalogue.set_state(chosen, "planned", fresh=True)
-        return _work(folder, catalogue, number, Points(plan), where, tell, SOLVER, True)
+        return _work(folder, catalogue, number, Points(plan), where, tell, SOLVER)
 
 
 def _work(
@@ -127,9 +126,8 @@ def _work(
     where: Where,
     tell: Tell | None,
     solver: str,
-    adaptive: bool,
 ) -> Outcome:
-    """Run the service, and rounds of refinement if the plan asks for them."""
+    """Run the service."""
     where = with_overrides(where, points.plan.execution)
     catalogue.note("reason", "")
     (folder.run / "cancel.json").unlink(missing_ok=True)
@@ -139,10 +137,6 @@ def _work(
     _cancel_if_asked(folder, catalogue, number, outcome)
     if outcome.reason:
         catalogue.note("reason", outcome.reason)
-    if adaptive and points.plan.adaptive and outcome.exit_code == 0:
-        from nanoslit.sweep.adaptive import refine
-
-        return refine(folder, catalogue, number, points, where, tell, outcome)
     return outcome
 
 

@@ -220,7 +220,7 @@ class Service:
         ]
         with contextlib.suppress(sqlite3.Error):
             self.catalogue.update(left)
-        if self._alive() and not self.mode == "kill":
+        if self._alive() and self.mode != "kill":
             from nanoslit.sweep.worker import end_solvers
 
             with contextlib.suppress(Exception):

@@ -27,7 +27,8 @@ def open_catalogue(folder: Folder) -> Catalogue:
     """
     if not folder.catalogue.exists():
         raise SweepError(
-            f"{folder.root}: has no catalogue; `nanoslit sweep resume {folder.root}` rebuilds it"
+            f"{folder.root}: has no catalogue; "
+            f"`nanoslit sweep resume {folder.root}` rebuilds it"
         )
     return Catalogue(folder.catalogue, writable=False)
 
@@ -97,7 +98,8 @@ def sweep_status(root: Path, name: str | None = None) -> dict[str, Any]:
     waits = sum(counts[s] for s in ("planned", "queued", "running", "checkpointed"))
     return {
         "plan": Path(file).stem, "total": sum(counts.values()), **counts,
-        "core_hours_left": left / 3600, "core_hours_spent": sum(c for _, c in work.values()) / 3600,
+        "core_hours_left": left / 3600,
+        "core_hours_spent": sum(c for _, c in work.values()) / 3600,
         "eta_s": 0.0 if not waits else (left / n if owner else None),
         "owner": owner, "kinds": kinds, "reason": reason[0] if reason and reason[0] else "",
         "at_work": at_work,
