@@ -185,8 +185,8 @@ def test_wrong_basis():
 # -- snapshots -----------------------------------------------------------------------------
 
 
-def test_default_snapshots_are_vertices_and_quarters_of_the_last_cycle():
-    assert snapshot_times(CASE) == pytest.approx(np.linspace(4e-6, 8e-6, 9))
+def test_default_snapshots_are_vertices_and_thirds_of_the_last_cycle():
+    assert snapshot_times(CASE) == pytest.approx(np.linspace(4e-6, 8e-6, 7))
 
 
 def test_chosen_snapshots():
