@@ -135,9 +135,7 @@ def _field_table(simulation: Simulation, snapshots: Snapshots, shape: tuple[int,
     grid, case = simulation.grid, simulation.case
     count = len(snapshots.taken)
     table = Table(
-        attributes={
-            "description": "fields on the mesh; NaN inside sheets; rounded to 2e-10"
-        }
+        attributes={"description": "fields on the mesh; NaN inside sheets; rounded to 2e-10"}
     )
     table.add("snapshot", ("snapshot",), np.arange(count), "1", "number of the snapshot")
     table.add("time", ("snapshot",), [t for t, _, _ in snapshots.taken], "s", "time")
