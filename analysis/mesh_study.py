@@ -38,29 +38,51 @@ def _case(d: float, a: float = 0.4, volts: float = 0.2, stern: float | None = No
     geometry = NanoslitNetwork(d * nm, 6 * nm, 1 * nm, 3, reservoir=4 * nm)
     return Case(
         f"d{d:g}_a{a:g}_{volts:g}V" + ("_stern" if stern else ""),
-        Electrolyte.symmetric(1000.0, ion_size=a * nm), geometry,
-        CyclicVoltammetry(0.0, volts, volts * 5e6, 2), Electrode(stern))
+        Electrolyte.symmetric(1000.0, ion_size=a * nm),
+        geometry,
+        CyclicVoltammetry(0.0, volts, volts * 5e6, 2),
+        Electrode(stern),
+    )
 
 
-CASES = {c.name: c for c in (
-    _case(0.8), _case(1.5), _case(3.0), _case(5.0),
-    _case(1.5, a=0.3), _case(1.5, a=0.66), _case(1.5, volts=0.5),
-    _case(1.5, a=0.66, volts=0.5), _case(1.5, volts=0.5, stern=0.5))}
+CASES = {
+    c.name: c
+    for c in (
+        _case(0.8),
+        _case(1.5),
+        _case(3.0),
+        _case(5.0),
+        _case(1.5, a=0.3),
+        _case(1.5, a=0.66),
+        _case(1.5, volts=0.5),
+        _case(1.5, a=0.66, volts=0.5),
+        _case(1.5, volts=0.5, stern=0.5),
+    )
+}
 
 
 def measure(case: Case, mesh: str | MeshSpacing, tolerance: float) -> dict[str, object]:
     """Run and return the values of every opening, the area, and what they cost."""
     numerics = Numerics(mesh=mesh, tolerance=tolerance)
-    case = Case(case.name, case.electrolyte, case.geometry, case.protocol, case.electrode,
-                numerics=numerics)
+    case = Case(
+        case.name,
+        case.electrolyte,
+        case.geometry,
+        case.protocol,
+        case.electrode,
+        numerics=numerics,
+    )
     begin = time.perf_counter()
     with Simulation(case) as simulation:
         summary = summarise(simulation.run(), case)
         nodes, steps = simulation.grid.n_nodes, simulation.cost.accepted
     openings = summary["openings"]
     return {
-        "R_c": [o["r_c"] for o in openings], "gamma": [o["gamma"] for o in openings],
-        "CV area": [summary["cv_area"]], "nodes": nodes, "steps": steps,
+        "R_c": [o["r_c"] for o in openings],
+        "gamma": [o["gamma"] for o in openings],
+        "CV area": [summary["cv_area"]],
+        "nodes": nodes,
+        "steps": steps,
         "seconds": time.perf_counter() - begin,
     }
 
@@ -73,8 +95,11 @@ def error(values: object, reference: object) -> float:
 
 def _show(label: str, run: dict[str, object], errors: dict[str, float]) -> None:
     numbers = "  ".join(f"{q} {100 * errors[q]:8.4f} %" for q in QUANTITIES)
-    print(f"  {label:>10}  {run['nodes']:>6} nodes {run['steps']:>4} steps "
-          f"{run['seconds']:6.1f} s   {numbers}", flush=True)
+    print(
+        f"  {label:>10}  {run['nodes']:>6} nodes {run['steps']:>4} steps "
+        f"{run['seconds']:6.1f} s   {numbers}",
+        flush=True,
+    )
 
 
 def study_mesh(case: Case) -> dict[str, dict[str, float]]:
@@ -84,9 +109,10 @@ def study_mesh(case: Case) -> dict[str, dict[str, float]]:
     runs = {p: measure(case, p, TOLERANCES[p]) for p in PROMISES}
     runs["finest"] = measure(case, finest, TOLERANCES["fine"] / 2)
     reference = {
-        q: np.asarray(runs["finest"][q]) + (
-            np.asarray(runs["finest"][q]) - np.asarray(runs["fine"][q])) / (FINER**2 - 1)
-        for q in QUANTITIES}
+        q: np.asarray(runs["finest"][q])
+        + (np.asarray(runs["finest"][q]) - np.asarray(runs["fine"][q])) / (FINER**2 - 1)
+        for q in QUANTITIES
+    }
     out = {}
     print(f"{case.name}: R_c {reference['R_c']} Ohm m, gamma {reference['gamma']}")
     for name, run in runs.items():
@@ -126,8 +152,10 @@ def main(arguments: list[str] | None = None) -> int:
         worst = max((e[preset][q], n, q) for n, e in errors.items() for q in QUANTITIES)
         good = worst[0] <= bound
         kept &= good
-        print(f"{preset}: largest error {100 * worst[0]:.3f} % ({worst[2]}, {worst[1]}), "
-              f"promised {100 * bound:g} %: {'kept' if good else 'BROKEN'}")
+        print(
+            f"{preset}: largest error {100 * worst[0]:.3f} % ({worst[2]}, {worst[1]}), "
+            f"promised {100 * bound:g} %: {'kept' if good else 'BROKEN'}"
+        )
     return 0 if kept else 1
 
 

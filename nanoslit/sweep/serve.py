@@ -81,7 +81,7 @@ class _Channel:
         data = line.encode()
         with contextlib.suppress(BrokenPipeError):
             while data:
-                data = data[os.write(self.out, data):]
+                data = data[os.write(self.out, data) :]
 
     def hear(self, signals: _Signals, idle: float | None) -> dict[str, Any] | None:
         """Return the next request; None at the end, when asked to stop or idle too long."""
@@ -141,8 +141,13 @@ def _communicator() -> Any:
     return MPI.COMM_WORLD if MPI.COMM_WORLD.size > 1 else None
 
 
-def _attempt(request: dict[str, Any], function: Callable[..., Any], comm: Any,
-             channel: _Channel | None, signals: _Signals) -> dict[str, Any]:
+def _attempt(
+    request: dict[str, Any],
+    function: Callable[..., Any],
+    comm: Any,
+    channel: _Channel | None,
+    signals: _Signals,
+) -> dict[str, Any]:
     """Compute one point and say how it ended (collective)."""
     point, attempt = Point(Path(request["folder"])), int(request["attempt"])
     begin, cpu = time.time(), time.process_time()
@@ -186,18 +191,26 @@ def _attempt(request: dict[str, Any], function: Callable[..., Any], comm: Any,
     return answer
 
 
-def _settle(point: Point, request: dict[str, Any], answer: dict[str, Any],
-            extra: dict[str, Any]) -> None:
+def _settle(
+    point: Point, request: dict[str, Any], answer: dict[str, Any], extra: dict[str, Any]
+) -> None:
     """Put the result in place and write down how the attempt ended."""
     if answer["outcome"] == "done":
         if not point.publish(answer["attempt"]) and not point.result.exists():
             answer |= {"outcome": "dropped", "kind": "superseded"}
             return
         record = {k: answer[k] for k in ("attempt", "cpu", "started", "ended", "ranks")}
-        write_json(point.path / "done.json", {
-            "key": answer["key"], **record, "host": os.uname().nodename,
-            "resumed": bool(request["resume"]), "changes": request.get("changes", {}), **extra,
-        })
+        write_json(
+            point.path / "done.json",
+            {
+                "key": answer["key"],
+                **record,
+                "host": os.uname().nodename,
+                "resumed": bool(request["resume"]),
+                "changes": request.get("changes", {}),
+                **extra,
+            },
+        )
         for name in ("lease.json", "failed.json", "case.toml"):
             (point.path / name).unlink(missing_ok=True)
     elif answer["outcome"] == "failed":
@@ -264,8 +277,8 @@ def solve(request: dict[str, Any], point: Point, comm: Any, watch: _Watch) -> di
     """Run the case of a request; return whether it finished and what to remember of it."""
     from nanoslit.casefile import apply_overrides, case_from_document
     from nanoslit.errors import ResultFileError
-    from nanoslit.results.files import read_summary
     from nanoslit.results.running import run_case
+    from nanoslit.sweep.record import record_of
 
     case = case_from_document(
         apply_overrides(request["case"], request.get("changes", {})), source=request["key"][:12]
@@ -284,15 +297,4 @@ def solve(request: dict[str, Any], point: Point, comm: Any, watch: _Watch) -> di
         finished = run_case(case, point.work, overwrite=True, **settings)
     if not finished or watch.channel is None:
         return {"finished": finished}
-    return {
-        "finished": True, "size": point.work.stat().st_size, "sha256": digest(point.work),
-        "summary": read_summary(point.work),
-    }  # fmt: skip
-
-
-def digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {"finished": True, **record_of(point.work)}
