@@ -231,6 +231,10 @@ def test_slots_take_turns_and_a_torn_one_is_left_out(tmp_path):
     assert slots.read(told.append)["n"] == 3
     with pytest.raises(ResultFileError, match="another case"):
         Checkpoints(tmp_path / "r.h5", "other").read(told.append)
+    for slot in slots.slots:
+        slot.write_bytes(slot.read_bytes()[:-10])
+    with pytest.raises(DamagedFileError, match="--overwrite"):
+        slots.read(told.append)
     slots.remove()
     assert list(tmp_path.iterdir()) == []
 

@@ -101,6 +101,7 @@ def test_killed_process_resumes_from_the_older_slot_if_the_newer_is_torn(folder,
     assert not list(folder.glob(".*part*"))
 
 
+@pytest.mark.slow
 def test_no_good_checkpoint_is_an_error(folder):
     process = start(folder, "run", "case.toml", "-o", "r.h5", "--heartbeat", "hb")
     wait_for(lambda: beats(folder), process)
