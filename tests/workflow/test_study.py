@@ -29,16 +29,18 @@ def test_a_killed_study_continues_to_its_report(tmp_path):
     plan = tmp_path / "tiny.toml"
     plan.write_text(text.replace("sheets = 4", "sheets = 2"))
     folder = tmp_path / "study"
-    first = start(plan, folder)
-    while not (folder / "study.json").exists() and first.poll() is None:
-        time.sleep(0.05)
-    assert first.poll() is None, first.stdout.read()
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    second = start(plan, folder)
-    said, _ = second.communicate(timeout=280)
-    assert second.returncode == 0, said
-    assert "sweep slit_size = 2 nm: cached" in said
+    for reached in ("sweep/pts/*/*/result.h5", "study.json"):  # in the sweep; after the law
+        killed = start(plan, folder)
+        while not list(folder.glob(reached)) and killed.poll() is None:
+            time.sleep(0.05)
+        assert killed.poll() is None, killed.stdout.read()
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+    last = start(plan, folder)
+    said, _ = last.communicate(timeout=280)
+    assert last.returncode == 0, said
+    assert "sweep: cached, 2 points" in said
+    assert "law: cached" in said
     assert "law found: trans-slit voltage = " in said
     page = (folder / "report.html").read_text()
     assert "Law found" in page
