@@ -178,12 +178,15 @@ class Adaptive:
         observable's range along the axis.
     budget : int
         Largest number of points beyond those of the plan.
+    start : int
+        Number of points before any refinement (written by the refinement itself).
     """
 
     axes: tuple[str, ...]
     observable: str
     tolerance: float = 0.02
     budget: int = 50
+    start: int = 0
 
 
 def _rank_rules(raw: Any, at: Place) -> tuple[RankRule, ...]:
@@ -244,6 +247,7 @@ _ADAPTIVE = Record(
         "observable": Text("a column of the collected table"),
         "tolerance": Number("a relative deviation"),
         "budget": Whole("a number of points", 1),
+        "start": Whole("a number of points", 0),
     },
 )
 
