@@ -32,9 +32,12 @@ def reference(sheets: int, mesh: str) -> Case:
     """Return the reference case with so many sheets."""
     ions = (Ion("K+", 1, 2e-9, 1e3), Ion("Cl-", -1, 2e-9, 1e3))
     return Case(
-        name=f"{sheets}-sheets", electrolyte=Electrolyte(ions, 78.5, 298.15, 0.4e-9),
+        name=f"{sheets}-sheets",
+        electrolyte=Electrolyte(ions, 78.5, 298.15, 0.4e-9),
         geometry=NanoslitNetwork(1.5e-9, 10e-9, 1e-9, sheets, reservoir=10e-9),
-        protocol=CyclicVoltammetry(0.0, 0.2, 1e5, cycles=2), numerics=Numerics(mesh=mesh))
+        protocol=CyclicVoltammetry(0.0, 0.2, 1e5, cycles=2),
+        numerics=Numerics(mesh=mesh),
+    )
 
 
 def peak() -> float:
@@ -76,14 +79,18 @@ def measure(case: Case, folder: Path, most_steps: int | None = None) -> None:
         verified = time.perf_counter() - begin
         nodes, steps = run.grid.n_nodes, run.cost.accepted
     count = solved / CHECKPOINT_EVERY  # checkpoints in a run of this length
-    share = (written + count * saved) / (solved + written)
+    share = (written + count * saved) / (solved + excess + written + count * saved)
     whole = "whole run" if most_steps is None else f"first {most_steps} steps only"
     print(f"{case.name}, {case.numerics.mesh} mesh, {nodes} nodes, {steps} steps ({whole})")
     print(f"  solving {solved:.2f} s, equilibria for the excess currents {excess:.2f} s")
-    print(f"  result: {path.stat().st_size / 1e6:.2f} MB written in {written:.2f} s, "
-          f"{len(snapshots.taken)} snapshots, verified in {verified:.2f} s")
-    print(f"  checkpoint: {slot.stat().st_size / 1e6:.2f} MB written in {saved:.2f} s, one "
-          f"every {CHECKPOINT_EVERY:.0f} s")
+    print(
+        f"  result: {path.stat().st_size / 1e6:.2f} MB written in {written:.2f} s, "
+        f"{len(snapshots.taken)} snapshots, verified in {verified:.2f} s"
+    )
+    print(
+        f"  checkpoint: {slot.stat().st_size / 1e6:.2f} MB written in {saved:.2f} s, one "
+        f"every {CHECKPOINT_EVERY:.0f} s"
+    )
     print(f"  share of files: {100 * share:.2f} % of the wall time")
     print(f"  peak memory: {before:.0f} MB before, {after:.0f} MB after writing")
 

@@ -5,8 +5,8 @@ are those of the records (:mod:`nanoslit.case`, :mod:`nanoslit.geometry`, ...).
 
 The content key names the physics and numerics of a case: sha256 of canonical JSON in
 SI units with defaults filled in, numbers rounded to 12 significant digits, keys sorted,
-without the name and the output table, with :data:`MODEL_VERSION`. It does not depend on the spelling of
-units, the order of keys or comments.
+without the name and the output table, with :data:`MODEL_VERSION`. It does not depend on
+the spelling of units, the order of keys or comments.
 """
 
 from __future__ import annotations

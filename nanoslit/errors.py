@@ -18,6 +18,7 @@ __all__ = [
     "ProtocolError",
     "ResultFileError",
     "SweepError",
+    "WriteFailedError",
     "closest",
     "explain",
 ]
@@ -59,6 +60,12 @@ class ResultFileError(NanoslitError, OSError):
 
 class DamagedFileError(ResultFileError):
     """A result or checkpoint file was truncated or changed since it was written."""
+
+    exit_code = 1
+
+
+class WriteFailedError(ResultFileError):
+    """A result or checkpoint file could not be written: full disk, lost folder."""
 
     exit_code = 1
 

@@ -44,7 +44,6 @@ __all__ = [
     "command_line",
     "explain_exit",
     "start",
-    "under_launcher",
 ]
 
 CHECKPOINTED = 85
@@ -59,7 +58,6 @@ _RANK_PREFIXES = (
     "OMPI_APP", "OMPI_NUM", "OMPI_MCA_orte", "OMPI_MCA_ess", "OMPI_MCA_initial",
     "OMPI_MCA_shmem", "PMIX_", "OPAL_", "PRTE_", "HYDI_", "PMI_",
 )  # fmt: skip
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
 _IS_RANK = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 _SOCKET_PATH = 40  # longest folder below which Open MPI's socket names still fit
 
@@ -88,15 +86,12 @@ def clean_environment(
             "OMPI_MCA_orte_tmpdir_base": str(temporary),
             "PRTE_MCA_prte_tmpdir_base": str(temporary),
         }
+    # ranks that wait give way: programs that share cores would otherwise crawl
+    kept.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     # mpirun that has to end its ranks waits this long before SIGTERM, and again before
     # SIGKILL [s]: time to finish a step and save, but not to hang about
     kept.setdefault("OMPI_MCA_odls_base_sigkill_timeout", "3")
     return kept
-
-
-def under_launcher() -> bool:
-    """Whether a launcher started this process as one of several ranks."""
-    return any(name in os.environ for name in _SIZES)
 
 
 def command_line(
@@ -134,7 +129,7 @@ def command_line(
             f"{prefix[0]} is not on the PATH; load or install MPI (`nanoslit doctor` says "
             "how), or give another launcher"
         )
-    return [*prefix, sys.executable, "-m", "nanoslit", *map(os.fspath, arguments)]
+    return [*prefix, sys.executable, "-m", "nanoslit", *(os.fspath(a) for a in arguments)]
 
 
 @dataclass
@@ -256,7 +251,9 @@ def start(
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
-            env=clean_environment(os.environ if environment is None else environment, temporary),
+            env=clean_environment(
+                os.environ if environment is None else environment, temporary
+            ),
             process_group=0,
         )
     except OSError as error:

@@ -38,8 +38,12 @@ class StopRequest:
         self._old = {n: signal.signal(n, self._note) for n in self.signals}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
@@ -75,6 +79,14 @@ def line(p: dict[str, Any]) -> str:
     )
 
 
+def _short(p: dict[str, Any]) -> str:
+    """Return the progress beside a bar on 80 columns."""
+    return (
+        f"{p['time']:.3g} s  {p['potential']:+.3f} V  step {p['step_size']:.1e} s  "
+        f"{p['newton_iterations']} Newton  ETA {duration_text(p['remaining'])}"
+    )
+
+
 class Reporter:
     """Shows the progress of one run on standard error and in a heartbeat file.
 
@@ -102,13 +114,17 @@ class Reporter:
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
-                TextColumn("{task.description}"), BarColumn(bar_width=30),
-                TextColumn("{task.fields[text]}"), console=_console())
-            self._task = self._bar.add_task(name, total=1.0, text="starting")
+                BarColumn(bar_width=16),
+                TextColumn("{task.fields[text]}", markup=False),
+                console=_console(),
+            )
             self._bar.start()
+            self._say(text)
+            self._task = self._bar.add_task(name, total=1.0, text="starting")
         elif not self._quiet:
             self._say(text)
         self._beat({"state": "starting"}, force=True)
+        self._beaten = -math.inf  # the first step is told at once: now the run can be stopped
 
     @property
     def _quiet(self) -> bool:
@@ -130,8 +146,11 @@ class Reporter:
         if self._bar is not None:
             if now - self._drawn >= _BAR_EVERY:
                 self._drawn = now
-                self._bar.update(self._task, completed=values["time"] / values["duration"],
-                                 text=line(values))
+                self._bar.update(
+                    self._task,
+                    completed=values["time"] / values["duration"],
+                    text=_short(values),
+                )
         elif now - self._logged >= _LOG_EVERY and not self._quiet:
             self._logged = now
             self._say(line(values))
@@ -142,8 +161,12 @@ class Reporter:
         if self.heartbeat is None or (now - self._beaten < _HEARTBEAT_EVERY and not force):
             return
         self._beaten = now
-        beat = {"pid": os.getpid(), "host": socket.gethostname(), "written": time.time(),
-                **values}
+        beat = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "written": time.time(),
+            **values,
+        }
         with contextlib.suppress(OSError):
             write_text(self.heartbeat, json.dumps(beat).replace("NaN", "null") + "\n")
 
@@ -159,8 +182,10 @@ class Reporter:
             took = duration_text(time.monotonic() - self._begin)
             self._say(f"wrote {self.output} ({took}); next: nanoslit show {self.output}")
         else:
-            self._say(f"stopped after a checkpoint of {self.output}; continue with the same "
-                      "command and --resume")
+            self._say(
+                f"stopped after a checkpoint of {self.output}; continue with the same "
+                "command and --resume"
+            )
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -170,7 +195,7 @@ class Reporter:
 
     def _say(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
             print(text, file=sys.stderr, flush=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -38,8 +37,9 @@ def run_on_ranks(words: list[str], ranks: int, reporter: Reporter) -> int:
         environment = dict(os.environ)
         if bar:
             environment["NANOSLIT_PROGRESS"] = "parent"
-        with start(["run", *words, "--heartbeat", str(beat)], ranks=ranks,
-                   environment=environment) as child:
+        with start(
+            ["run", *words, "--heartbeat", str(beat)], ranks=ranks, environment=environment
+        ) as child:
             if bar:
                 reporter.start(Path(words[0]).stem, ranks, bar=True)
             try:

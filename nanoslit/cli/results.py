@@ -20,8 +20,9 @@ __all__ = ["export", "plot", "show", "verify"]
 ResultPath = Annotated[Path, typer.Argument(metavar="RESULT.h5", show_default=False)]
 Per = Annotated[
     str,
-    typer.Option("--per", metavar="BASIS",
-                 help="depth, area, volume, mass or surface (of the wall)."),
+    typer.Option(
+        "--per", metavar="BASIS", help="depth, area, volume, mass or surface (of the wall)."
+    ),
 ]
 
 
@@ -38,9 +39,13 @@ def show(
     summary = read_summary(path)
     chosen = basis(read_case_of(path), per)
     summary["per"] = {
-        "basis": per, "label": chosen.label, "factor": chosen.factor,
-        **{name: {"value": _scaled(summary[name], chosen), "unit": chosen.unit(symbol)}
-           for name, symbol in _EXTENSIVE.items()},
+        "basis": per,
+        "label": chosen.label,
+        "factor": chosen.factor,
+        **{
+            name: {"value": _scaled(summary[name], chosen), "unit": chosen.unit(symbol)}
+            for name, symbol in _EXTENSIVE.items()
+        },
     }
     if as_json:
         typer.echo(json.dumps(_plain(summary), indent=1, allow_nan=False))
@@ -49,7 +54,10 @@ def show(
 
 
 _EXTENSIVE = {
-    "capacitance": "F", "largest_charge": "C", "largest_current": "A", "cv_area": "W",
+    "capacitance": "F",
+    "largest_charge": "C",
+    "largest_current": "A",
+    "cv_area": "W",
     "dissipated_energy": "J",
 }
 
@@ -78,20 +86,24 @@ def _print(path: Path, summary: dict[str, Any], chosen: Basis) -> None:
     for row in _rows(summary, chosen):
         table.add_row(*row)
     console.print(table)
-    for title, block in (("Openings, potential at the middle of the slits", "openings"),
-                         ("Openings, electrochemical potential", "openings_electrochemical")):
+    for title, block in (
+        ("Openings, potential at the middle of the slits", "openings"),
+        ("Openings, electrochemical potential", "openings_electrochemical"),
+    ):
         for side in ("", "_negative"):
             if summary.get(block + side):
-                console.print(_openings(title + side.replace("_", ", "),
-                                        summary[block + side]))
+                console.print(_openings(title + side.replace("_", ", "), summary[block + side]))
     if summary["flux_parts"]:
         console.print(_fluxes(summary["flux_parts"]))
-    typer.echo(f"{path}: case {summary['name']!r}, key "
-               f"{summary['provenance'].get('content_key', '')[:12]}")
+    typer.echo(
+        f"{path}: case {summary['name']!r}, key "
+        f"{summary['provenance'].get('content_key', '')[:12]}"
+    )
 
 
 def _rows(s: dict[str, Any], chosen: Basis) -> Iterator[tuple[str, str, str]]:
     """Yield name, value and meaning of every number of the run."""
+
     def value(name: str) -> str:
         number = _scaled(s[name], chosen)
         unit = chosen.unit(_EXTENSIVE[name])
@@ -104,15 +116,25 @@ def _rows(s: dict[str, Any], chosen: Basis) -> Iterator[tuple[str, str, str]]:
     yield "largest charge", value("largest_charge"), "on the electrode"
     yield "largest current", value("largest_current"), "into the electrode"
     b = s["balances"]
-    yield ("current balance", f"{b['current_mismatch_relative']:.2g}",
-           "largest difference between cuts / largest current")
-    yield ("ion balance", f"{b['ion_mismatch_relative']:.2g}",
-           "largest error of ion conservation / largest current")
+    yield (
+        "current balance",
+        f"{b['current_mismatch_relative']:.2g}",
+        "largest difference between cuts / largest current",
+    )
+    yield (
+        "ion balance",
+        f"{b['ion_mismatch_relative']:.2g}",
+        "largest error of ion conservation / largest current",
+    )
     c, p = s["cost"], s["provenance"]
-    yield ("cost", f"{c['wall_time']:.1f} s", f"{c['accepted']} steps, "
-           f"{c['rejected_error'] + c['rejected_newton']} rejected, "
-           f"{c['newton_iterations']} Newton, {c['factorisations']} factorisations, "
-           f"{p['mesh_nodes']} nodes, {p['ranks']} rank(s)")
+    yield (
+        "cost",
+        f"{c['wall_time']:.1f} s",
+        f"{c['accepted']} steps, "
+        f"{c['rejected_error'] + c['rejected_newton']} rejected, "
+        f"{c['newton_iterations']} Newton, {c['factorisations']} factorisations, "
+        f"{p['mesh_nodes']} nodes, {p['ranks']} rank(s)",
+    )
     yield "accuracy", s["provenance"]["error_estimate"], ""
 
 
@@ -120,8 +142,15 @@ def _openings(title: str, rows: list[dict[str, float]]) -> Any:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    heads = {"r_c": "R_c", "gamma": "gamma", "r2": "R2", "r_max": "R_max",
-             "r_min": "R_min", "resistivity_max": "rho_max", "resistivity_min": "rho_min"}
+    heads = {
+        "r_c": "R_c",
+        "gamma": "gamma",
+        "r2": "R2",
+        "r_max": "R_max",
+        "r_min": "R_min",
+        "resistivity_max": "rho_max",
+        "resistivity_min": "rho_min",
+    }
     table.add_column("opening")
     for key, text in heads.items():
         table.add_column(text + ("" if key in ("gamma", "r2") else " [Ohm m]"))
@@ -134,16 +163,26 @@ def _fluxes(parts: dict[str, Any]) -> Any:
     """Return the table of mean current parts: which way each drives the current."""
     from rich.table import Table
 
-    table = Table(title="Mean current parts while the potential rises [A/m]",
-                  title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title="Mean current parts while the potential rises [A/m]",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     for heading in ("where", "migration", "diffusion", "steric"):
         table.add_column(heading)
     half = parts.get("rising") or parts["falling"]
-    names = {"open_space_current": "open space, distance", "mouth_current": "mouth",
-             "opening_current": "opening", "slit_current": "slit"}
+    names = {
+        "open_space_current": "open space, distance",
+        "mouth_current": "mouth",
+        "opening_current": "opening",
+        "slit_current": "slit",
+    }
     for name, text in names.items():
-        columns = [half.get(f"{name}_{part}_excess", half.get(f"{name}_{part}"))
-                   for part in ("migration", "diffusion", "steric")]
+        columns = [
+            half.get(f"{name}_{part}_excess", half.get(f"{name}_{part}"))
+            for part in ("migration", "diffusion", "steric")
+        ]
         if columns[0] is None:
             continue
         lists = [c if isinstance(c, list) else [c] for c in columns]
@@ -168,11 +207,18 @@ def verify(
 def plot(
     path: ResultPath,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FIG.png", show_default=False,
-                           help="Figure: .png, .svg or .pdf."),
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FIG.png",
+            show_default=False,
+            help="Figure: .png, .svg or .pdf.",
+        ),
     ],
     what: Annotated[
-        str, typer.Option(help="cv, charge, fluxes, resistance, voltage or fields."),
+        str,
+        typer.Option(help="cv, charge, fluxes, resistance, voltage or fields."),
     ] = "cv",
     per: Per = "depth",
     snapshot: Annotated[
@@ -189,8 +235,14 @@ def plot(
 @app.command()
 def export(
     path: ResultPath,
-    to: Annotated[str, typer.Option(metavar="FORMAT", show_default=False,
-                                    help="vtk (fields, for ParaView), csv or parquet.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            show_default=False,
+            help="vtk (fields, for ParaView), csv or parquet.",
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Beside the result by default.")
     ] = None,

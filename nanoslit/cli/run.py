@@ -20,8 +20,13 @@ def run(
     path: Annotated[Path, typer.Argument(metavar="CASE.toml", show_default=False)],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="RESULT.h5", show_default=False,
-                     help="Result file; checkpoints stand beside it until it is finished."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="RESULT.h5",
+            show_default=False,
+            help="Result file; checkpoints stand beside it until it is finished.",
+        ),
     ],
     ranks: Annotated[
         int, typer.Option(help="Start this many MPI ranks (without mpirun in front).")
@@ -38,8 +43,10 @@ def run(
     ] = None,
     snapshots: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Fields to keep: 'none', or potentials and times "
-                     "such as '0.1 V, 50 ns'."),
+        typer.Option(
+            metavar="LIST",
+            help="Fields to keep: 'none', or potentials and times such as '0.1 V, 50 ns'.",
+        ),
     ] = None,
     checkpoint_every: Annotated[
         str, typer.Option(metavar="TIME", help="Wall time between checkpoints.")
@@ -71,8 +78,17 @@ def run(
         words += [word for change in changes for word in ("--set", change)]
         words += ["--resume"] * resume + ["--overwrite"] * overwrite
         raise typer.Exit(run_on_ranks(words, ranks, Reporter(output, heartbeat)))
-    raise typer.Exit(_run_here(path, output, changes, heartbeat, resume=resume,
-                               overwrite=overwrite, checkpoint_every=every))
+    raise typer.Exit(
+        _run_here(
+            path,
+            output,
+            changes,
+            heartbeat,
+            resume=resume,
+            overwrite=overwrite,
+            checkpoint_every=every,
+        )
+    )
 
 
 def _snapshot_changes(text: str | None) -> list[str]:
@@ -89,8 +105,9 @@ def _snapshot_changes(text: str | None) -> list[str]:
     ]
 
 
-def _run_here(path: Path, output: Path, changes: list[str], heartbeat: Path | None,
-              **settings: Any) -> int:
+def _run_here(
+    path: Path, output: Path, changes: list[str], heartbeat: Path | None, **settings: Any
+) -> int:
     """Run in this process, which may be one rank of several; return the exit code."""
     from nanoslit.parallel import mpi_world
 
@@ -109,9 +126,14 @@ def _run_here(path: Path, output: Path, changes: list[str], heartbeat: Path | No
             if reporter is not None:
                 reporter.start(case.name, comm.size)
             finished = run_case(
-                case, output, comm=comm, stop=stop.asked,
-                report=reporter and reporter.report,
-                warn=reporter.warn if reporter else _silent, **settings)
+                case,
+                output,
+                comm=comm,
+                stop=stop.asked,
+                report=reporter.report if reporter else None,
+                warn=reporter.warn if reporter else _silent,
+                **settings,
+            )
             if reporter is not None:
                 reporter.end(finished)
     except NanoslitError as error:  # raised on every rank alike

@@ -1,4 +1,6 @@
-"""Commands on sweeps: plan, run, status, watch, resume, retry, cancel, verify, collect, report."""
+"""Commands on sweeps: plan, run, status, watch, resume, retry, cancel, verify, collect,
+report.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +21,24 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
-sweep = typer.Typer(help="Many cases: plan, compute, watch, resume, collect.",
-                    no_args_is_help=True)
+sweep = typer.Typer(
+    help="Many cases: plan, compute, watch, resume, collect.", no_args_is_help=True
+)
 app.add_typer(sweep, name="sweep")
 
 PlanPath = Annotated[Path, typer.Argument(metavar="PLAN.toml", show_default=False)]
 Dir = Annotated[Path, typer.Argument(metavar="DIR", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Workers = Annotated[
-    int | None, typer.Option(help="Points at a time (SLURM: jobs); default: the plan's, or cores.")
+    int | None,
+    typer.Option(help="Points at a time (SLURM: jobs); default: the plan's, or cores."),
 ]
 Cluster = Annotated[
     str | None, typer.Option(metavar="local|slurm", help="Where workers come from.")
 ]
 SchedulerFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Use the Dask scheduler that wrote this file.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Use the Dask scheduler that wrote this file."),
 ]
 Address = Annotated[
     str | None, typer.Option(metavar="TCP", help="Use the Dask scheduler at this address.")
@@ -41,8 +46,14 @@ Address = Annotated[
 Dashboard = Annotated[bool, typer.Option("--dashboard", help="Serve Dask's dashboard locally.")]
 
 
-def _where(plan_cluster: str, cluster: str | None, workers: int | None,
-           scheduler_file: Path | None, address: str | None, dashboard: bool) -> Where:
+def _where(
+    plan_cluster: str,
+    cluster: str | None,
+    workers: int | None,
+    scheduler_file: Path | None,
+    address: str | None,
+    dashboard: bool,
+) -> Where:
     from nanoslit.errors import SweepError
     from nanoslit.sweep.cluster import Where
 
@@ -60,8 +71,10 @@ def _where(plan_cluster: str, cluster: str | None, workers: int | None,
 def plan(
     path: PlanPath,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR",
-                                  help="Compare with what is done in this folder."),
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Compare with what is done in this folder."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -76,8 +89,16 @@ def plan(
 @sweep.command()
 def run(
     path: PlanPath,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", show_default=False,
-                                         help="Folder of the sweep; may hold other plans.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            show_default=False,
+            help="Folder of the sweep; may hold other plans.",
+        ),
+    ],
     workers: Workers = None,
     cluster: Cluster = None,
     scheduler_file: SchedulerFile = None,
@@ -143,8 +164,14 @@ def retry(
     _end(control.retry(folder, where, _Progress(folder), kind=kind), folder)
 
 
-def _folder_where(folder: Path, cluster: str | None, workers: int | None,
-                  scheduler_file: Path | None, address: str | None, dashboard: bool) -> Where:
+def _folder_where(
+    folder: Path,
+    cluster: str | None,
+    workers: int | None,
+    scheduler_file: Path | None,
+    address: str | None,
+    dashboard: bool,
+) -> Where:
     """Take the cluster of the plan used last unless the command line says otherwise."""
     from nanoslit.sweep.folder import Folder
     from nanoslit.sweep.plan import read_plan
@@ -182,12 +209,16 @@ def _status_text(facts: dict[str, Any]) -> str:
     from nanoslit.sweep.catalogue import STATES
 
     owner = facts["owner"]
-    who = f"process {owner.get('pid')} on {owner.get('host')}" if owner else "no service at work"
+    who = (
+        f"process {owner.get('pid')} on {owner.get('host')}" if owner else "no service at work"
+    )
     lines = [f"plan {facts['plan']}: {facts['total']} points, {who}"]
     lines += [f"  {name:12} {facts[name]:8}" for name in STATES if facts[name]]
     lines += [f"    failed by {kind or 'unknown'}: {n}" for kind, n in facts["kinds"].items()]
-    lines.append(f"  core-hours   {facts['core_hours_spent']:8.3g} spent, "
-                 f"{facts['core_hours_left']:.3g} left")
+    lines.append(
+        f"  core-hours   {facts['core_hours_spent']:8.3g} spent, "
+        f"{facts['core_hours_left']:.3g} left"
+    )
     if facts["eta_s"]:
         lines.append(f"  ETA          {_duration(facts['eta_s'])}")
     if facts["reason"]:
@@ -244,9 +275,14 @@ def verify(
     else:
         for item in facts["damaged"]:
             typer.echo(f"{item['key'][:12]}: {item['reason']}")
-        typer.echo(f"{folder}: {facts['good']} of {facts['checked']} results are good"
-                   + (f"; compute the others with `nanoslit sweep resume {folder}`"
-                      if facts["damaged"] else ""))
+        typer.echo(
+            f"{folder}: {facts['good']} of {facts['checked']} results are good"
+            + (
+                f"; compute the others with `nanoslit sweep resume {folder}`"
+                if facts["damaged"]
+                else ""
+            )
+        )
     if facts["damaged"]:
         raise typer.Exit(1)
 
@@ -255,8 +291,10 @@ def verify(
 def collect(
     folder: Dir,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE.h5",
-                                  help="By default DIR/collected/sweep.h5."),
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE.h5", help="By default DIR/collected/sweep.h5."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--plan", help="Name of a plan.")] = None,
 ) -> None:
@@ -271,8 +309,8 @@ def collect(
 def report(
     folder: Dir,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE.html",
-                                  help="By default DIR/report.html."),
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.html", help="By default DIR/report.html."),
     ] = None,
 ) -> None:
     """Write one HTML page: states, failures with logs, voltammograms, cost."""
@@ -349,6 +387,9 @@ def _detach(folder: Path, words: list[str], where: Where) -> None:
     with log.open("ab") as file:
         child = subprocess.Popen(
             [sys.executable, "-m", "nanoslit", "sweep", *words, *options],
-            stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
     typer.echo(f"process {child.pid} works on {folder}; its log is {log}")

@@ -307,6 +307,12 @@ class LocalEquations:
             )
         )
 
+    def flux_scale(self, u: Floats) -> float:
+        """Return the sum over edges and ions of (area D c / h)^2, for rounding errors."""
+        c, sub = self._nodes(u)[0], self.sub
+        largest = np.maximum(c[sub.k], c[sub.l]) * self.diffusivity
+        return float(((self.conductance[:, None] * largest) ** 2).sum())
+
     def wall_charge(self, u: Floats, voltage: float) -> Floats:
         """Return the charge of each wall node of this rank (n_walls,)."""
         if self.stern is not None:

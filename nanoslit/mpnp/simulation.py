@@ -84,6 +84,7 @@ class Simulation:
         self._set_error_weights()
         field_norm = np.array([(self.equations.permittance**2).sum()])
         self._field_norm = float(np.sqrt(self.cell.sum(field_norm)[0]))
+        self._flux_norm = 0.0
 
     def __enter__(self) -> Simulation:
         return self
@@ -290,8 +291,10 @@ class Simulation:
         h = self.history
         w = h.weights(t)
         voltage = self.voltage(t)
-        # rounding of the field terms, times the shift, bounds what can be reached
+        # rounding of the field terms, times the shift, and of the ion fluxes bounds what
+        # can be reached
         rounding = 4e-16 * w[0] * self._field_norm * max(abs(voltage), 1.0)
+        rounding = max(rounding, 2e-17 * self._flux_norm)  # of many edges, it averages
         solve = {
             "shift": w[0],
             "history": h.old_part(w, h.stored),
@@ -357,6 +360,7 @@ class Simulation:
         h = self.history
         local = self.cell.with_ghosts(u)
         stored = self._stored(u) if stored is None else stored
+        self._set_flux_norm(local)
         partial = np.concatenate(
             [self.observer.charges(local, stored, voltage), self.observer.instant(local)]
         )
@@ -382,6 +386,11 @@ class Simulation:
         h.push(t, u, stored, charges)
         if restart:
             h.restart(self._first_step(self.segment))
+
+    def _set_flux_norm(self, local: Floats) -> None:
+        """Keep the size of the ion fluxes of a state, which rounding is relative to."""
+        flux = np.array([self.equations.flux_scale(local)])
+        self._flux_norm = float(np.sqrt(self.cell.sum(flux)[0]))
 
     def _n_charges(self, total: Floats) -> int:
         o = self.observer
@@ -457,6 +466,7 @@ class Simulation:
             everything = None if state is None else state["history"][name]
             part = self.cell.scatter(everything)
             setattr(h, name, [part[:, i].copy() for i in range(part.shape[1])])
+        self._set_flux_norm(self.cell.with_ghosts(h.states[0]))
         h.order, h.step = int(kept["order"]), float(kept["step"])
         h.steps_at_order = int(kept["steps_at_order"])
         self.segment = int(small["segment"])

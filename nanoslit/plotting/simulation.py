@@ -39,12 +39,15 @@ def _side(traces: Traces, name: str, rows: Any) -> Any:
 
 
 def _cv(case: Case, traces: Traces, unit: Basis) -> Any:
-    """Electrode current against applied potential, every cycle."""
+    """Draw the electrode current against applied potential, every cycle."""
     figure, ((ax,),) = _figure()
     for n in np.unique(traces["cycle"]):
         rows = traces.in_cycle(int(n))
-        ax.plot(traces["applied_potential"][rows],
-                _side(traces, "electrode_current", rows) * unit.factor, label=f"cycle {n}")
+        ax.plot(
+            traces["applied_potential"][rows],
+            _side(traces, "electrode_current", rows) * unit.factor,
+            label=f"cycle {n}",
+        )
     ax.set_xlabel("cell voltage [V]" if case.cell == "full" else "applied potential [V]")
     ax.set_ylabel(f"current [{unit.unit('A')}]")
     ax.set_title(f"{case.name}\n{unit.label}", fontsize="small")
@@ -53,15 +56,14 @@ def _cv(case: Case, traces: Traces, unit: Basis) -> Any:
 
 
 def _charge(case: Case, traces: Traces, unit: Basis) -> Any:
-    """Stored charge of the slits and of the electrode over the last cycle."""
+    """Draw the charge of the slits and of the electrode over the last cycle."""
     figure, ((ax,),) = _figure()
     rows = traces.in_cycle()
     time = traces["time"][rows] * 1e6
     if "slit_charge" in traces:
         for k, q in enumerate(_side(traces, "slit_charge", rows).T, 1):
             ax.plot(time, q * unit.factor, label=f"slit {k}")
-    ax.plot(time, _side(traces, "electrode_charge", rows) * unit.factor, "k",
-            label="electrode")
+    ax.plot(time, _side(traces, "electrode_charge", rows) * unit.factor, "k", label="electrode")
     ax.set_xlabel("time [us]")
     ax.set_ylabel(f"stored charge [{unit.unit('C')}]")
     ax.set_title(f"{case.name}\n{unit.label}", fontsize="small")
@@ -70,16 +72,21 @@ def _charge(case: Case, traces: Traces, unit: Basis) -> Any:
 
 
 def _fluxes(case: Case, traces: Traces, unit: Basis) -> Any:
-    """Migration, diffusion and steric current along the slits and in front."""
+    """Draw migration, diffusion, steric current along a slit and in front."""
     _require_slits(case)
     excess = "slit_current_migration_excess" in traces
     figure, axes = _figure(1, 3, (4.2, 3.6))
     rows = traces.in_cycle()
     time = traces["time"][rows] * 1e6
-    panels = [("slit_current", 0, "slit 1" + (", excess over equilibrium" if excess else "")),
-              ("mouth_current", None, "mouth"),
-              ("open_space_current", -1,
-               f"{traces.distances[-1] * 1e9:g} nm in front" if traces.distances.size else "")]
+    panels = [
+        ("slit_current", 0, "slit 1" + (", excess over equilibrium" if excess else "")),
+        ("mouth_current", None, "mouth"),
+        (
+            "open_space_current",
+            -1,
+            f"{traces.distances[-1] * 1e9:g} nm in front" if traces.distances.size else "",
+        ),
+    ]
     for ax, (name, index, title) in zip(axes[0], panels, strict=True):
         for part in PARTS:
             key = f"{name}_{part}"
@@ -97,7 +104,7 @@ def _fluxes(case: Case, traces: Traces, unit: Basis) -> Any:
 
 
 def _resistance(case: Case, traces: Traces, unit: Basis) -> Any:
-    """dphi/I of every opening against relative stored charge."""
+    """Draw dphi/I of every opening against relative stored charge."""
     _require_slits(case)
     figure, ((left, right),) = _figure(1, 2, (4.5, 3.8))
     rows = traces.in_cycle()
@@ -118,7 +125,7 @@ def _resistance(case: Case, traces: Traces, unit: Basis) -> Any:
 
 
 def _voltage(case: Case, traces: Traces, unit: Basis) -> Any:
-    """Trans-slit voltage against current of every opening."""
+    """Draw the trans-slit voltage against current of every opening."""
     _require_slits(case)
     figure, ((ax,),) = _figure()
     rows = traces.in_cycle()
@@ -138,7 +145,10 @@ def _require_slits(case: Case) -> None:
 
 
 _FROM_TRACES: dict[str, Callable[[Case, Traces, Basis], Any]] = {
-    "cv": _cv, "charge": _charge, "fluxes": _fluxes, "resistance": _resistance,
+    "cv": _cv,
+    "charge": _charge,
+    "fluxes": _fluxes,
+    "resistance": _resistance,
     "voltage": _voltage,
 }
 FIGURES = (*_FROM_TRACES, "fields")
@@ -154,34 +164,43 @@ def _read_fields(path: Path, snapshot: int | None) -> dict[str, Any]:
         volts = group["applied_potential"][()]
         index = int(np.argmax(np.abs(volts))) if snapshot is None else snapshot
         if not 0 <= index < volts.size:
-            raise ResultFileError(f"{path}: snapshot {index} does not exist; give 0 to "
-                                  f"{volts.size - 1}")
-        out = {name: group[name][index] for name in
-               ("phi", "concentration", "current_density_x", "current_density_y")}
-        return out | {"x": group["x"][()], "y": group["y"][()], "volt": float(volts[index]),
-                      "time": float(group["time"][index]),
-                      "ions": list(group["ion"].asstr()[()])}
+            raise ResultFileError(
+                f"{path}: snapshot {index} does not exist; give 0 to {volts.size - 1}"
+            )
+        out = {
+            name: group[name][index]
+            for name in ("phi", "concentration", "current_density_x", "current_density_y")
+        }
+        return out | {
+            "x": group["x"][()],
+            "y": group["y"][()],
+            "volt": float(volts[index]),
+            "time": float(group["time"][index]),
+            "ions": list(group["ion"].asstr()[()]),
+        }
 
 
 def _fields(case: Case, path: Path, snapshot: int | None) -> Any:
-    """Potential with current arrows, and concentrations, of one snapshot."""
+    """Draw potential with current arrows, and concentrations, of one snapshot."""
     f = _read_fields(path, snapshot)
     figure, axes = _figure(1 + len(f["ions"]), 1, (9.0, 2.3))
     x, y = f["x"] * 1e9, f["y"] * 1e9
     panels = [("potential [V]", f["phi"], "viridis")]
-    panels += [(f"{ion} [mol/L]", c / 1e3, "magma")
-               for ion, c in zip(f["ions"], f["concentration"], strict=True)]
+    panels += [
+        (f"{ion} [mol/L]", c / 1e3, "magma")
+        for ion, c in zip(f["ions"], f["concentration"], strict=True)
+    ]
     for ax, (title, data, colours) in zip(axes[:, 0], panels, strict=True):
-        picture = ax.pcolormesh(x, y, data.T, cmap=colours, shading="nearest",
-                                rasterized=True)
+        picture = ax.pcolormesh(x, y, data.T, cmap=colours, shading="nearest", rasterized=True)
         figure.colorbar(picture, ax=ax, label=title)
         ax.set_ylabel("y [nm]")
         ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
         ax.set_facecolor("0.6")
     _arrows(axes[0, 0], x, y, f)
     axes[-1, 0].set_xlabel("x [nm]; sheets grey, reservoir at x = 0")
-    figure.suptitle(f"{case.name}: t = {f['time']:.4g} s, V = {f['volt']:.4g} V",
-                    fontsize="small")
+    figure.suptitle(
+        f"{case.name}: t = {f['time']:.4g} s, V = {f['volt']:.4g} V", fontsize="small"
+    )
     return figure
 
 
@@ -197,12 +216,20 @@ def _arrows(ax: Any, x: Any, y: Any, f: dict[str, Any]) -> None:
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.clip(1 + np.log10(size / np.nanmax(size)) / 3, 0, 1) / size
     u, v = np.nan_to_num(jx * scale), np.nan_to_num(jy * scale)
-    ax.quiver(x[i][:, None] + 0 * jx, y[j][None, :] + 0 * jx, u, v, color="white",
-              scale=40, width=0.0015)
+    ax.quiver(
+        x[i][:, None] + 0 * jx,
+        y[j][None, :] + 0 * jx,
+        u,
+        v,
+        color="white",
+        scale=40,
+        width=0.0015,
+    )
 
 
-def plot(path: str | Path, what: str = "cv", per: str = "depth",
-         snapshot: int | None = None) -> Any:
+def plot(
+    path: str | Path, what: str = "cv", per: str = "depth", snapshot: int | None = None
+) -> Any:
     """Return a figure of a result file.
 
     Parameters
@@ -227,8 +254,10 @@ def plot(path: str | Path, what: str = "cv", per: str = "depth",
     path = Path(path)
     if what not in FIGURES:
         guess = closest(what, FIGURES)
-        raise CaseError(f"--what {what}: unknown figure; choose among {', '.join(FIGURES)}"
-                        + (f" ({guess})" if guess else ""))
+        raise CaseError(
+            f"--what {what}: unknown figure; choose among {', '.join(FIGURES)}"
+            + (f" ({guess})" if guess else "")
+        )
     case = read_case_of(path)
     if what == "fields":
         return _fields(case, path, snapshot)

@@ -28,8 +28,13 @@ BASES = ("depth", "area", "volume", "mass", "surface")
 _KINDS: dict[str, tuple[tuple[str, ...], str, str, float, str]] = {
     "depth": ((), "per metre of depth of the half period", "m", 1.0, ""),
     "area": (("half_period_height",), "per footprint area", "cm2", 1e-4, ""),
-    "volume": (("half_period_height", "electrode_thickness"), "per electrode volume",
-               "cm3", 1e-6, ""),
+    "volume": (
+        ("half_period_height", "electrode_thickness"),
+        "per electrode volume",
+        "cm3",
+        1e-6,
+        "",
+    ),
     "mass": (("sheet_mass",), "per mass of dry sheets", "g", 1e-3, ""),
     "surface": (("wall_area",), "per wetted wall", "cm2", 1e-4, "u"),
 }
@@ -76,8 +81,10 @@ def basis(case: Case, name: str) -> Basis:
     """
     if name not in _KINDS:
         guess = closest(name, BASES)
-        raise CaseError(f"per {name!r} is no basis; choose among {', '.join(BASES)}"
-                        + (f" ({guess})" if guess else ""))
+        raise CaseError(
+            f"per {name!r} is no basis; choose among {', '.join(BASES)}"
+            + (f" ({guess})" if guess else "")
+        )
     keys, text, per, size, prefix = _KINDS[name]
     numbers = geometry_numbers(case)
     divisor = 1.0
@@ -85,15 +92,19 @@ def basis(case: Case, name: str) -> Basis:
         if key not in numbers:
             raise CaseError(
                 f"per {name}: a planar wall has no {key.replace('_', ' ')}; use depth, area "
-                "or surface")
+                "or surface"
+            )
         divisor *= numbers[key]
     label = f"electrode, {text}"
     if case.cell == "full":
         both = name not in ("depth", "area")
         divisor *= 2 if both else 1
-        share = (f"{text} of both electrodes; one electrode of two equal ones has 4 times "
-                 "this capacitance" if both else
-                 f"{text}; one electrode of two equal ones has 2 times this capacitance")
+        share = (
+            f"{text} of both electrodes; one electrode of two equal ones has 4 times "
+            "this capacitance"
+            if both
+            else f"{text}; one electrode of two equal ones has 2 times this capacitance"
+        )
         label = f"cell, {share}"
     micro = {"": 1.0, "u": 1e6}[prefix]
     return Basis(name, size * micro / divisor, prefix, per, label)

@@ -40,8 +40,9 @@ def _fill(group: Any, values: dict[str, Any]) -> None:
 def _read(group: Any) -> dict[str, Any]:
     """Return a group as a nested dictionary."""
     return {
-        name: _read(item) if hasattr(item, "keys") else
-        (item[()] if item.shape else item[()].item())
+        name: _read(item)
+        if hasattr(item, "keys")
+        else (item[()] if item.shape else item[()].item())
         for name, item in group.items()
     }
 
@@ -125,20 +126,24 @@ class Checkpoints:
                 warn(f"checkpoint {slot} is damaged and left out ({error})")
         if present and not good:
             raise DamagedFileError(
-                f"{self.result}: every checkpoint is damaged; start again with --overwrite")
+                f"{self.result}: every checkpoint is damaged; start again with --overwrite"
+            )
         return max(good, key=lambda pair: pair[0])[1] if good else None
 
     def _require_mine(self, slot: Path, attributes: Any) -> None:
         if attributes.get("schema") != SCHEMA or (
-                attributes.get("schema_version") != CHECKPOINT_VERSION):
+            attributes.get("schema_version") != CHECKPOINT_VERSION
+        ):
             raise ResultFileError(
                 f"{slot}: is no checkpoint of this version of nanoslit; start again with "
-                "--overwrite")
+                "--overwrite"
+            )
         if attributes["content_key"] != self.key:
             raise ResultFileError(
                 f"{slot}: belongs to another case (key {attributes['content_key'][:12]}, "
                 f"this case has {self.key[:12]}); resume with the case file it was started "
-                "with, or start again with --overwrite")
+                "with, or start again with --overwrite"
+            )
 
     def remove(self) -> None:
         """Delete both slots and unfinished ones."""

@@ -105,12 +105,13 @@ def _grids(path: Path) -> Iterator[tuple[float, Any]]:
             grid = pyvista.RectilinearGrid(x, y, np.zeros(1))
             data = {name: group[name][i] for name in FIELDS}
             _point_data(grid, data, ions)
-            grid.field_data["applied_potential"] = group["applied_potential"][i:i + 1]
+            grid.field_data["applied_potential"] = group["applied_potential"][i : i + 1]
             yield float(t), grid
 
 
 def _point_data(grid: Any, data: dict[str, Any], ions: list[str]) -> None:
     """Add fields as point data: x runs fastest in VTK; solids are blanked."""
+
     def flat(a: Any) -> Any:
         return np.ascontiguousarray(a.T).ravel()
 
@@ -119,7 +120,8 @@ def _point_data(grid: Any, data: dict[str, Any], ions: list[str]) -> None:
 
     grid.point_data["phi"] = flat(data["phi"])
     grid.point_data["current_density"] = vector(
-        data["current_density_x"], data["current_density_y"])
+        data["current_density_x"], data["current_density_y"]
+    )
     for k, ion in enumerate(ions):
         grid.point_data[f"c_{ion}"] = flat(data["concentration"][k])
         grid.point_data[f"flux_{ion}"] = vector(data["ion_flux_x"][k], data["ion_flux_y"][k])
@@ -138,8 +140,9 @@ def _vtk(path: Path, target: Path) -> None:
         for i, (t, grid) in enumerate(_grids(path)):
             name = f"fields-{i:04d}.vtr"
             grid.save(work / name)
-            entries.append(f'    <DataSet timestep="{t!r}" '
-                           f'file={quoteattr(folder.name + "/" + name)}/>')
+            entries.append(
+                f'    <DataSet timestep="{t!r}" file={quoteattr(folder.name + "/" + name)}/>'
+            )
         if folder.exists():
             shutil.rmtree(folder)
         work.chmod(0o755)
@@ -147,13 +150,23 @@ def _vtk(path: Path, target: Path) -> None:
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    text = "\n".join(['<?xml version="1.0"?>', '<VTKFile type="Collection" version="0.1">',
-                      "  <Collection>", *entries, "  </Collection>", "</VTKFile>", ""])
+    text = "\n".join(
+        [
+            '<?xml version="1.0"?>',
+            '<VTKFile type="Collection" version="0.1">',
+            "  <Collection>",
+            *entries,
+            "  </Collection>",
+            "</VTKFile>",
+            "",
+        ]
+    )
     _replace(target, text.encode())
 
 
-def export(path: str | Path, to: str, output: str | Path | None = None,
-           per: str = "depth") -> Path:
+def export(
+    path: str | Path, to: str, output: str | Path | None = None, per: str = "depth"
+) -> Path:
     """Write a result in another format and return the file written.
 
     Parameters

@@ -16,7 +16,12 @@ import h5py
 import numpy as np
 
 from nanoslit.casefile import case_from_toml, case_to_toml
-from nanoslit.errors import CaseError, DamagedFileError, ResultFileError
+from nanoslit.errors import (
+    CaseError,
+    DamagedFileError,
+    ResultFileError,
+    WriteFailedError,
+)
 from nanoslit.mpnp.traces import SPECS, Traces, reading_positions
 from nanoslit.results import sealed
 from nanoslit.results.layout import Table, create, write_scalars, write_table
@@ -40,6 +45,7 @@ __all__ = [
 
 SCHEMA = "nanoslit-result"
 SCHEMA_VERSION = 1
+_DROPPED_BITS = 20
 
 FIELDS: dict[str, tuple[bool, str, str]] = {
     "phi": (False, "V", "electrostatic potential"),
@@ -96,30 +102,50 @@ def _trace_table(case: Case, traces: Traces) -> Table:
 
 def _observable_table(summary: dict[str, Any]) -> Table:
     table = Table(attributes={"description": "law and resistances of each opening"})
-    for block in ("openings", "openings_electrochemical", "openings_negative",
-                  "openings_electrochemical_negative"):
+    for block in (
+        "openings",
+        "openings_electrochemical",
+        "openings_negative",
+        "openings_electrochemical_negative",
+    ):
         rows = summary.get(block)
         if not rows:
             continue
-        table.add("opening", ("opening",), np.arange(1, len(rows) + 1), "1",
-                  "opening k lies between slits k and k+1")
+        table.add(
+            "opening",
+            ("opening",),
+            np.arange(1, len(rows) + 1),
+            "1",
+            "opening k lies between slits k and k+1",
+        )
         suffix = block.removeprefix("openings")
         for name, (unit, text) in _LAW_UNITS.items():
-            table.add(name + suffix, ("opening",), [row[name] for row in rows], unit,
-                      text + suffix.replace("_", ", "))
+            table.add(
+                name + suffix,
+                ("opening",),
+                [row[name] for row in rows],
+                unit,
+                text + suffix.replace("_", ", "),
+            )
     return table
 
 
-def _field_table(simulation: Simulation, snapshots: Snapshots, shape: tuple[int, ...]
-                 ) -> Table:
+def _field_table(simulation: Simulation, snapshots: Snapshots, shape: tuple[int, ...]) -> Table:
     """Return the coordinates of the fields; the fields themselves are only labelled."""
     grid, case = simulation.grid, simulation.case
     count = len(snapshots.taken)
-    table = Table(attributes={"description": "fields on the mesh; NaN inside sheets"})
+    table = Table(
+        attributes={"description": "fields on the mesh; NaN inside sheets; rounded to 2e-10"}
+    )
     table.add("snapshot", ("snapshot",), np.arange(count), "1", "number of the snapshot")
     table.add("time", ("snapshot",), [t for t, _, _ in snapshots.taken], "s", "time")
-    table.add("applied_potential", ("snapshot",), [v for _, v, _ in snapshots.taken], "V",
-              "applied potential")
+    table.add(
+        "applied_potential",
+        ("snapshot",),
+        [v for _, v, _ in snapshots.taken],
+        "V",
+        "applied potential",
+    )
     table.add("ion", ("ion",), np.array([i.name for i in case.electrolyte.ions]), "1", "ion")
     table.add("x", ("x",), grid.x_lines, "m", "distance from the reservoir")
     table.add("y", ("y",), grid.y_lines, "m", "position along the sheets")
@@ -130,6 +156,14 @@ def _field_table(simulation: Simulation, snapshots: Snapshots, shape: tuple[int,
 
 
 # -- writing ------------------------------------------------------------------------------
+
+
+def rounded(values: Any) -> Any:
+    """Return values with 32 bits of mantissa (2e-10): what follows is noise to compress."""
+    bits = np.ascontiguousarray(values).view(np.int64)
+    half = np.int64(1) << np.int64(_DROPPED_BITS - 1)
+    kept = (bits + half) & ~((np.int64(1) << np.int64(_DROPPED_BITS)) - np.int64(1))
+    return np.where(np.isnan(values), np.nan, kept.view(np.float64))
 
 
 @dataclass
@@ -166,7 +200,7 @@ class _Fields:
                 dataset = self._create(group, i, name, block.shape[0])
                 per_ion = FIELDS[name][0]
                 with dataset.collective:
-                    dataset[self._place(i, per_ion)] = block if per_ion else block[0]
+                    dataset[self._place(i, per_ion)] = rounded(block if per_ion else block[0])
 
     def gathered(self) -> list[dict[str, Any]] | None:
         """Return whole fields of every snapshot on rank 0, None elsewhere (collective)."""
@@ -186,7 +220,7 @@ class _Fields:
         for i, row in enumerate(rows):
             for name, data in row.items():
                 dataset = self._create(group, i, name, data.shape[0])
-                dataset[i] = data if FIELDS[name][0] else data[0]
+                dataset[i] = rounded(data if FIELDS[name][0] else data[0])
 
     @property
     def bytes(self) -> int:
@@ -196,8 +230,14 @@ class _Fields:
         return 8 * int(np.prod(self.blocks.shape)) * per_node * len(self.snapshots.taken)
 
 
-def write_result(path: Path, simulation: Simulation, traces: Traces, snapshots: Snapshots,
-                 provenance: dict[str, Any], comm: Any = None) -> None:
+def write_result(
+    path: Path,
+    simulation: Simulation,
+    traces: Traces,
+    snapshots: Snapshots,
+    provenance: dict[str, Any],
+    comm: Any = None,
+) -> None:
     """Write the result of a finished run (collective).
 
     Fields are written by all ranks where h5py has MPI, else gathered and written by rank
@@ -217,7 +257,7 @@ def write_result(path: Path, simulation: Simulation, traces: Traces, snapshots: 
 
     Raises
     ------
-    ResultFileError
+    WriteFailedError
         On every rank, if the file cannot be written; nothing is left behind.
     """
     begin = time.perf_counter()
@@ -241,7 +281,7 @@ def write_result(path: Path, simulation: Simulation, traces: Traces, snapshots: 
         with h5py.File(part, "w", driver="mpio", comm=comm, libver=sealed.LIBVER) as file:
             fields.write_together(file.create_group("fields"))
     except (OSError, RuntimeError) as problem:
-        error = ResultFileError(sealed.cannot_write(path, problem, fields.bytes))
+        error = WriteFailedError(sealed.cannot_write(path, problem, fields.bytes))
     try:
         cell.fail_together(error)
         if cell.rank == 0:
@@ -251,7 +291,7 @@ def write_result(path: Path, simulation: Simulation, traces: Traces, snapshots: 
             sealed.publish(part, path)
     except (OSError, RuntimeError) as problem:
         part.unlink(missing_ok=True)
-        error = ResultFileError(sealed.cannot_write(path, problem, fields.bytes))
+        error = WriteFailedError(sealed.cannot_write(path, problem, fields.bytes))
     cell.fail_together(error)
 
 
@@ -263,9 +303,10 @@ def _require_room(path: Path, size: int, cell: Any) -> None:
     if cell.rank == 0:
         free, needed = shutil.disk_usage(path.parent).free, int(1.1 * size) + 20_000_000
         if free < needed:
-            error = ResultFileError(
+            error = WriteFailedError(
                 f"{path}: cannot be written: it may need {needed} bytes and {free} are "
-                "free; make room and start again with --resume")
+                "free; make room and start again with --resume"
+            )
     cell.fail_together(error)
 
 
@@ -296,9 +337,13 @@ class _Content:
         write_scalars(group, {k: summary[k] for k in _SCALARS if k in summary}, _SCALARS)
         write_scalars(file.create_group("balances"), summary["balances"], _SCALARS)
         write_scalars(file.create_group("solver"), cost, {})
-        file["solver"].attrs["settings"] = json.dumps({
-            "tolerance": s.tolerance, "linear_solver": case.numerics.linear_solver,
-            "mesh": str(case.numerics.mesh)})
+        file["solver"].attrs["settings"] = json.dumps(
+            {
+                "tolerance": s.tolerance,
+                "linear_solver": case.numerics.linear_solver,
+                "mesh": str(case.numerics.mesh),
+            }
+        )
         self._provenance(file.create_group("provenance"), case)
 
     def _root(self, file: Any, case: Case) -> None:
@@ -313,7 +358,8 @@ class _Content:
         a["convention"] = (
             "SI units; extensive values per metre of depth of the simulated half period of "
             "height half_period_height, not doubled; currents positive when a positive "
-            "electrode charges")
+            "electrode charges"
+        )
         numbers = {**geometry_numbers(case), **reading_positions(case)}
         for name, value in numbers.items():
             a[name] = value
@@ -332,7 +378,8 @@ class _Content:
     def _provenance(self, group: Any, case: Case) -> None:
         grid = self.simulation.grid
         more = {
-            "mesh_nodes": grid.n_nodes, "mesh_x": grid.x_lines.size,
+            "mesh_nodes": grid.n_nodes,
+            "mesh_x": grid.x_lines.size,
             "mesh_y": grid.y_lines.size,
             "wall_time": self.simulation.cost.wall_time,
             "gather_time": time.perf_counter() - self.begin,
@@ -373,12 +420,14 @@ def require_result(path: str | Path) -> Any:
     if schema != SCHEMA:
         file.close()
         raise ResultFileError(
-            f"{path}: is an HDF5 file but not a result of nanoslit run (schema: {schema})")
+            f"{path}: is an HDF5 file but not a result of nanoslit run (schema: {schema})"
+        )
     if number != SCHEMA_VERSION:
         file.close()
         raise ResultFileError(
             f"{path}: has schema version {number}; this nanoslit reads version "
-            f"{SCHEMA_VERSION}: use the nanoslit that wrote it, or run the case again")
+            f"{SCHEMA_VERSION}: use the nanoslit that wrote it, or run the case again"
+        )
     return file
 
 
@@ -427,8 +476,10 @@ def read_summary(path: str | Path) -> dict[str, Any]:
     traces, case = read_traces(path), read_case_of(path)
     with require_result(path) as file:
         cost = {name: file["solver"][name][()].item() for name in file["solver"]}
-        origin = {k: v.item() if isinstance(v, np.generic) else v
-                  for k, v in file["provenance"].attrs.items()}
+        origin = {
+            k: v.item() if isinstance(v, np.generic) else v
+            for k, v in file["provenance"].attrs.items()
+        }
     out = summarise(traces, case, cost)
     out["provenance"] = origin
     return out

@@ -90,7 +90,10 @@ def _revision() -> dict[str, str]:
 
     def git(*words: str) -> str:
         done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False,
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            check=False,
             timeout=10,
         )
         return done.stdout.strip()

@@ -80,13 +80,22 @@ class Result:
 
     def _lines(self) -> list[tuple[str, str]]:
         s = self.summary()
-        rows = [("file", str(self.path)), ("case", s["name"]), ("cell", s["cell"]),
-                ("CV area", f"{s['cv_area']:.4g} W/m")]
+        rows = [
+            ("file", str(self.path)),
+            ("case", s["name"]),
+            ("cell", s["cell"]),
+            ("CV area", f"{s['cv_area']:.4g} W/m"),
+        ]
         if s["capacitance"] is not None:
             rows.append(("capacitance", f"{s['capacitance']:.4g} F/m"))
         for k, row in enumerate(s["openings"], 1):
-            rows.append((f"opening {k}", f"R_c = {row['r_c']:.4g} Ohm m, gamma = "
-                         f"{row['gamma']:.3f}, R2 = {row['r2']:.4f}"))
+            rows.append(
+                (
+                    f"opening {k}",
+                    f"R_c = {row['r_c']:.4g} Ohm m, gamma = "
+                    f"{row['gamma']:.3f}, R2 = {row['r2']:.4f}",
+                )
+            )
         return rows
 
     def __repr__(self) -> str:
@@ -94,8 +103,11 @@ class Result:
 
     def _repr_html_(self) -> str:
         """Return the summary as a table for notebooks."""
-        rows = "".join(f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-                       f"<td>{html.escape(text)}</td></tr>" for name, text in self._lines())
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td>{html.escape(text)}</td></tr>"
+            for name, text in self._lines()
+        )
         return f"<table>{rows}</table>"
 
 
@@ -104,8 +116,14 @@ def open_result(path: str | Path) -> Result:
     return Result(path)
 
 
-def run(case: Case, path: str | Path | None = None, *, comm: Any = None,
-        overwrite: bool = False, resume: bool = False) -> Result:
+def run(
+    case: Case,
+    path: str | Path | None = None,
+    *,
+    comm: Any = None,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> Result:
     """Run a case in this process and return its result.
 
     Parameters

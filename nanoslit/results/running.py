@@ -120,9 +120,15 @@ class _Run:
         end = s.case.protocol.duration
         done = s.time - self.begin_time
         return Progress(
-            s.time, end, float(row["applied_potential"]), float(row["step_size"]),
-            s.cost.accepted, s.solver_cost.newton_iterations, wall,
-            wall * (end - s.time) / done if done > 0 else float("nan"))
+            s.time,
+            end,
+            float(row["applied_potential"]),
+            float(row["step_size"]),
+            s.cost.accepted,
+            s.solver_cost.newton_iterations,
+            wall,
+            wall * (end - s.time) / done if done > 0 else float("nan"),
+        )
 
     def finish(self, provenance: dict[str, Any], comm: Any) -> None:
         """Write the result and remove the checkpoints (collective)."""
@@ -148,17 +154,20 @@ def _require_free(path: Path, key: str, resume: bool, overwrite: bool) -> bool:
     if path.exists():
         if not resume:
             raise ResultFileError(
-                f"{path}: exists already; choose another name, or add --overwrite")
+                f"{path}: exists already; choose another name, or add --overwrite"
+            )
         with require_result(path) as file:
             if file.attrs["content_key"] != key:
                 raise ResultFileError(
                     f"{path}: is the result of another case; choose another name, or add "
-                    "--overwrite")
+                    "--overwrite"
+                )
         return True
     if checkpoints.exist() and not resume:
         raise ResultFileError(
             f"{path}: checkpoints of an interrupted run exist beside it; continue with "
-            "--resume, or start again with --overwrite")
+            "--resume, or start again with --overwrite"
+        )
     return False
 
 
@@ -220,8 +229,8 @@ def run_case(
     snapshot_times(case)  # complain before anything is computed
     if _finished_before(path, key, resume, overwrite, comm):
         return True
-    provenance = describe(case, comm) if comm is None or comm.rank == 0 else {}
-    with Simulation(case, comm) as simulation:
+    with Simulation(case, comm) as simulation:  # which loads the libraries to be described
+        provenance = describe(case, comm) if comm is None or comm.rank == 0 else {}
         run = _Run(simulation, path, key, warn)
         run.start(resume)
         if not _advance(run, checkpoint_every, stop or (lambda: False), report):
@@ -248,8 +257,9 @@ def _finished_before(path: Path, key: str, resume: bool, overwrite: bool, comm: 
     return outcome
 
 
-def _advance(run: _Run, every: float, stop: Callable[[], bool],
-             report: Callable[[Progress], None] | None) -> bool:
+def _advance(
+    run: _Run, every: float, stop: Callable[[], bool], report: Callable[[Progress], None] | None
+) -> bool:
     """Advance to the end (True) or until a stop is asked for (False)."""
     s, last = run.simulation, time.monotonic()
     while not s.finished:
@@ -275,7 +285,8 @@ def _too_many_steps(run: _Run) -> ConvergenceError:
     return ConvergenceError(
         f"case {run.simulation.case.name!r}: {p.steps} steps were taken up to t = "
         f"{p.time:.4g} s of {p.duration:.4g} s, as many as numerics.max_steps allows; raise "
-        "it and start again, or look at why steps are short (solver/step_size)")
+        "it and start again, or look at why steps are short (solver/step_size)"
+    )
 
 
 def _save_or_warn(run: _Run) -> None:

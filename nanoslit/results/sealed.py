@@ -20,7 +20,7 @@ from typing import Any
 
 import h5py
 
-from nanoslit.errors import DamagedFileError, ResultFileError
+from nanoslit.errors import DamagedFileError, ResultFileError, WriteFailedError
 
 __all__ = ["LIBVER", "check", "open_sealed", "part_name", "publish", "seal", "write_sealed"]
 
@@ -49,12 +49,10 @@ def write_sealed(path: Path, fill: Callable[[Any], None]) -> int:
 
     Raises
     ------
-    ResultFileError
+    WriteFailedError
         If the disk is full or the folder cannot be written; nothing is left behind.
     """
-    with h5py.File(
-        path.name, "w", driver="core", backing_store=False, libver=LIBVER
-    ) as file:
+    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=LIBVER) as file:
         fill(file)
         file.flush()
         image = file.id.get_file_image()
@@ -68,7 +66,7 @@ def write_sealed(path: Path, fill: Callable[[Any], None]) -> int:
         publish(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise ResultFileError(cannot_write(path, error, len(image))) from None
+        raise WriteFailedError(cannot_write(path, error, len(image))) from None
     return len(image) + _TRAILER
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 from nanoslit.errors import ProtocolError
 from nanoslit.mpnp.grid import BULK
@@ -36,7 +37,7 @@ def snapshot_times(case: Case) -> Floats:
     """Return the times at which the output table of a case asks for the fields [s].
 
     By default the vertices of the last cycle and, in both directions of it, the
-    potentials at 1/4, 1/2 and 3/4 of the window.
+    potentials at 1/3 and 2/3 of the window.
 
     Raises
     ------
@@ -48,8 +49,11 @@ def snapshot_times(case: Case) -> Floats:
     marks = protocol.breakpoints()
     last = int(protocol.cycle(marks[-1]))
     middle = 0.5 * (marks[1:] + marks[:-1])
-    pieces = [(a, b) for a, b, m in zip(marks[:-1], marks[1:], middle, strict=True)
-              if int(protocol.cycle(m)) == last or last == 1]
+    pieces = [
+        (a, b)
+        for a, b, m in zip(marks[:-1], marks[1:], middle, strict=True)
+        if int(protocol.cycle(m)) == last or last == 1
+    ]
     times = list(out.snapshot_times)
     if out.snapshot_vertices:
         ends = np.unique(np.array(pieces))
@@ -57,7 +61,7 @@ def snapshot_times(case: Case) -> Floats:
     wanted = out.snapshot_potentials
     if wanted is None:
         low, high = protocol.bounds
-        wanted = tuple(low + (high - low) * np.array([0.25, 0.5, 0.75]))
+        wanted = tuple(low + (high - low) * np.array([1 / 3, 2 / 3]))
         times += [t for v in wanted for t in _passages(case, pieces, v)][:64]
     else:
         for v in wanted:
@@ -84,8 +88,7 @@ def _distinct(times: Floats, end: float) -> Floats:
     return out[np.concatenate([[True], np.diff(out) > 1e-9 * end])] if out.size else out
 
 
-def _passages(case: Case, pieces: list[tuple[float, float]], potential: float
-              ) -> list[float]:
+def _passages(case: Case, pieces: list[tuple[float, float]], potential: float) -> list[float]:
     """Return the times in smooth pieces of the protocol at which a potential is passed."""
     found = []
     for a, b in pieces:
@@ -123,8 +126,11 @@ class Snapshots:
             if target / s > h.times[0] * (1 + 1e-12):
                 break
             state = self._at(simulation, target / s)
-            volt = float(simulation.case.protocol(target, side="left")) if target > 0 else (
-                simulation.case.protocol.start_potential)
+            volt = (
+                float(simulation.case.protocol(target, side="left"))
+                if target > 0
+                else (simulation.case.protocol.start_potential)
+            )
             self.taken.append((target, volt, state))
         self._before = (list(h.times), list(h.states))
 
@@ -136,8 +142,9 @@ class Snapshots:
         times, states = self._before
         points = np.array([h.times[0], *times[:order]])
         weights = extrapolate(points, t)
-        return np.asarray(sum(
-            w * u for w, u in zip(weights, [h.states[0], *states[:order]], strict=True)))
+        return np.asarray(
+            sum(w * u for w, u in zip(weights, [h.states[0], *states[:order]], strict=True))
+        )
 
     # -- checkpoints -----------------------------------------------------------------
 
@@ -160,12 +167,16 @@ class Snapshots:
         """Return the snapshots of a checkpoint (collective)."""
         cell = simulation.cell
         times, taken, potentials = cell.share(
-            None if state is None else
-            (state["times"], state["taken_times"], state["potentials"]))
+            None
+            if state is None
+            else (state["times"], state["taken_times"], state["potentials"])
+        )
         part = cell.scatter(None if state is None else state["states"])
         h = simulation.history
-        done = [(float(t), float(v), part[:, i].copy())
-                for i, (t, v) in enumerate(zip(taken, potentials, strict=True))]
+        done = [
+            (float(t), float(v), part[:, i].copy())
+            for i, (t, v) in enumerate(zip(taken, potentials, strict=True))
+        ]
         return cls(np.asarray(times), done, (list(h.times), list(h.states)))
 
 
@@ -217,16 +228,12 @@ class FieldBlocks:
         vertical = np.where(g.k[e] == BULK, True, g.ix[g.k[e]] != g.ix[g.l[e]])
         share = 0.5 * g.face[e] * g.distance[e]  # volume next to the edge, at each end
         self._share = [np.where(vertical, share, 0.0), np.where(vertical, 0.0, share)]
-        self._total = [self._add(w) for w in self._share]
-
-    def _add(self, values: Floats) -> Floats:
-        """Return the sums of edge values over the edges of each owned node."""
-        sub = self.simulation.cell.sub
-        out = np.zeros((sub.n_owned, *values.shape[1:]))
-        for end in (sub.k, sub.l):
-            here = end < sub.n_owned
-            np.add.at(out, end[here], values[here])
-        return out
+        ends = np.concatenate([sub.k, sub.l])
+        here = np.flatnonzero(ends < sub.n_owned)
+        self._edges_of = sparse.csr_matrix(
+            (np.ones(here.size), (ends[here], here % e.size)), (sub.n_owned, e.size)
+        )
+        self._total = [self._edges_of @ w for w in self._share]
 
     def values(self, state: Floats) -> dict[str, Floats]:
         """Return the fields of one snapshot on the owned nodes (collective), SI.
@@ -249,7 +256,7 @@ class FieldBlocks:
         density = eq.ion_flux(u) / (eq.conductance * self._distance)[:, None]
         unit = scales.concentration * scales.length / scales.time
         for direction, share, total in zip("xy", self._share, self._total, strict=True):
-            flux = self._add(density * share[:, None])
+            flux = self._edges_of @ (density * share[:, None])
             with np.errstate(invalid="ignore"):
                 flux = flux * unit / total[:, None]
             out[f"ion_flux_{direction}"] = flux
@@ -278,8 +285,10 @@ class FieldBlocks:
         """
         cell = self.simulation.cell
         values = values.reshape(values.shape[0], -1)
-        parts = [(self._position[self._receiver == r], values[self._receiver == r])
-                 for r in range(cell.size)]
+        parts = [
+            (self._position[self._receiver == r], values[self._receiver == r])
+            for r in range(cell.size)
+        ]
         shape = list(self.shape)
         shape[self.axis] = self.stop - self.start
         out = np.full((values.shape[1], *shape), np.nan)

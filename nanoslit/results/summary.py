@@ -55,8 +55,9 @@ def time_weights(time: Floats) -> Floats:
     return np.asarray(w / w.sum())
 
 
-def fit_opening(voltage: Floats, current: Floats, charge: Floats, weights: Floats
-                ) -> dict[str, float]:
+def fit_opening(
+    voltage: Floats, current: Floats, charge: Floats, weights: Floats
+) -> dict[str, float]:
     """Return ``r_c``, ``gamma``, ``r2``, ``r_max``, ``r_min`` of one opening.
 
     Parameters
@@ -84,9 +85,11 @@ def fit_opening(voltage: Floats, current: Floats, charge: Floats, weights: Float
     large = np.abs(current) >= LEAST_CURRENT * np.abs(current).max()
     r = voltage[large] / current[large]
     return {
-        "r_c": float(a), "gamma": float(-b / a),
+        "r_c": float(a),
+        "gamma": float(-b / a),
         "r2": float(1 - (weights @ rest**2) / spread) if spread > 0 else float("nan"),
-        "r_max": float(r.max()), "r_min": float(r.min()),
+        "r_max": float(r.max()),
+        "r_min": float(r.min()),
     }
 
 
@@ -98,8 +101,9 @@ def cv_area(time: Floats, potential: Floats, charge: Floats) -> float:
     return float(slope @ np.diff(charge)[moving])
 
 
-def dissipated_energy(time: Floats, potential: Floats, charge: Floats, current: Floats,
-                      kinks: Floats) -> float:
+def dissipated_energy(
+    time: Floats, potential: Floats, charge: Floats, current: Floats, kinks: Floats
+) -> float:
     """Return the integral of phi dQ [J m^-1] for a potential linear between samples.
 
     By parts: [phi Q] minus the sum of slopes times the integral of Q, which is taken with
@@ -151,26 +155,32 @@ def _pick(traces: Traces, name: str, rows: Any, electrode: int) -> Any:
     return data[:, electrode] if traces.dims(name)[1:2] == ("electrode",) else data
 
 
-def _openings(traces: Traces, case: Case, rows: Any, electrode: int, voltage: str
-              ) -> list[dict[str, float]]:
+def _openings(
+    traces: Traces, case: Case, rows: Any, electrode: int, voltage: str
+) -> list[dict[str, float]]:
     """Return the fit of every opening with one kind of voltage."""
     g = case.geometry
     if not isinstance(g, NanoslitNetwork) or voltage not in traces:
         return []
     w = time_weights(traces["time"][rows])
-    v, i, q = (_pick(traces, name, rows, electrode)
-               for name in (voltage, "opening_current", "slit_charge"))
+    v, i, q = (
+        _pick(traces, name, rows, electrode)
+        for name in (voltage, "opening_current", "slit_charge")
+    )
     out = []
     for k in range(v.shape[1]):
         fit = fit_opening(v[:, k], i[:, k], q[:, k], w)
         scale = g.slit_size / g.path_length
-        out.append(fit | {"resistivity_max": fit["r_max"] * scale,
-                          "resistivity_min": fit["r_min"] * scale})
+        out.append(
+            fit
+            | {"resistivity_max": fit["r_max"] * scale, "resistivity_min": fit["r_min"] * scale}
+        )
     return out
 
 
 def _balances(traces: Traces) -> dict[str, float]:
     """Return the errors of the conservation laws over the whole run."""
+
     def largest(name: str) -> float:
         return float(np.abs(traces[name]).max())
 
@@ -200,8 +210,7 @@ def _flux_parts(traces: Traces, rows: Any, electrode: int) -> dict[str, Any]:
         if span == 0:
             continue
         block = out[half] = {}
-        for name in ("mouth_current", "opening_current", "slit_current",
-                     "open_space_current"):
+        for name in ("mouth_current", "opening_current", "slit_current", "open_space_current"):
             for part in PARTS:
                 key = f"{name}_{part}"
                 if name == "slit_current" and f"{key}_excess" in traces:
@@ -215,8 +224,7 @@ def _flux_parts(traces: Traces, rows: Any, electrode: int) -> dict[str, Any]:
     return out
 
 
-def summarise(traces: Traces, case: Case, cost: dict[str, Any] | None = None
-              ) -> dict[str, Any]:
+def summarise(traces: Traces, case: Case, cost: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the summary of a run over its last cycle, ready for JSON.
 
     Parameters
@@ -239,9 +247,12 @@ def summarise(traces: Traces, case: Case, cost: dict[str, Any] | None = None
     i = _pick(traces, "electrode_current", rows, 0)
     area = cv_area(time, v, q)
     out: dict[str, Any] = {
-        "name": case.name, "cell": case.cell,
-        "cycle": int(traces["cycle"].max()), "steps": int(time.size - 1),
-        "cv_area": area, "capacitance": None,
+        "name": case.name,
+        "cell": case.cell,
+        "cycle": int(traces["cycle"].max()),
+        "steps": int(time.size - 1),
+        "cv_area": area,
+        "capacitance": None,
         "dissipated_energy": dissipated_energy(time, v, q, i, case.protocol.breakpoints()),
         "largest_current": float(np.abs(i).max()),
         "largest_charge": float(np.abs(q).max()),
@@ -252,9 +263,10 @@ def summarise(traces: Traces, case: Case, cost: dict[str, Any] | None = None
         out["capacitance"] = area / (2 * protocol.scan_rate * protocol.window)
         out["scan_rate"], out["window"] = protocol.scan_rate, protocol.window
     for electrode, suffix in zip(range(traces.n_electrodes), ("", "_negative"), strict=False):
-        for block, voltage in (("openings", "trans_slit_voltage"),
-                               ("openings_electrochemical",
-                                "trans_slit_electrochemical_voltage")):
+        for block, voltage in (
+            ("openings", "trans_slit_voltage"),
+            ("openings_electrochemical", "trans_slit_electrochemical_voltage"),
+        ):
             out[block + suffix] = _openings(traces, case, rows, electrode, voltage)
     out["flux_parts"] = _flux_parts(traces, rows, 0)
     out["balances"] = _balances(traces)

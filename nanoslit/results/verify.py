@@ -47,7 +47,8 @@ def _read_everything(path: Path, file: Any) -> int:
                 np.asarray(item[()])
             except (OSError, RuntimeError) as error:
                 raise DamagedFileError(
-                    f"{path}: {name} cannot be read ({error}); repeat the run") from None
+                    f"{path}: {name} cannot be read ({error}); repeat the run"
+                ) from None
             found.append(name)
 
     file.visititems(visit)

@@ -145,8 +145,13 @@ def _with_values(plan: Plan, added: dict[int, list[Any]]) -> Plan:
 
 
 def refine(
-    folder: Folder, catalogue: Catalogue, number: int, points: Points, where: Where,
-    tell: Callable[[Service], None] | None, outcome: Outcome,
+    folder: Folder,
+    catalogue: Catalogue,
+    number: int,
+    points: Points,
+    where: Where,
+    tell: Callable[[Service], None] | None,
+    outcome: Outcome,
 ) -> Outcome:
     """Refine and compute until the tolerance or the budget is reached."""
     from nanoslit.sweep.engine import Service

@@ -147,7 +147,7 @@ def _walk(
                 given=show(kind),
                 allowed=" or ".join(node.records),
             )
-        node = node.records[kind]
+        node = node.records[str(kind)]
     if isinstance(node, Record):
         if word not in node.keys:
             at.fail(
@@ -196,9 +196,7 @@ def read_zip(document: Mapping[str, Any], table: Any, at: Place) -> Group:
     """Return the group of keys that move together: lists or ranges of equal length."""
     if not isinstance(table, Mapping) or not table:
         at.fail("must be a table of keys", given=show(table), allowed="two or more keys")
-    columns = tuple(
-        _column(document, key, raw, at / key) for key, raw in flatten(table, at)
-    )
+    columns = tuple(_column(document, key, raw, at / key) for key, raw in flatten(table, at))
     lengths = {c.key: len(c.raw) for c in columns}
     if len(set(lengths.values())) > 1:
         at.fail(
@@ -361,5 +359,3 @@ def label_text(column: Column, index: int) -> str:
     """Return a value for tables and messages."""
     raw = column.raw[index]
     return raw if isinstance(raw, str) else show(raw)
-
-

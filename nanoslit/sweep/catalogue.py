@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Catalogue", "Claimed", "DuplicatePoint", "STATES", "Update"]
+__all__ = ["Catalogue", "Claimed", "DuplicatePointError", "STATES", "Update"]
 
 STATES = (
     "planned", "queued", "running", "checkpointed",
@@ -59,7 +59,7 @@ CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT);
 """
 
 
-class DuplicatePoint(Exception):
+class DuplicatePointError(Exception):
     """Two points of one plan have the same key; holds their numbers."""
 
     def __init__(self, first: int, second: int) -> None:
@@ -147,7 +147,7 @@ class Catalogue:
 
         Raises
         ------
-        DuplicatePoint
+        DuplicatePointError
             If a key stands twice; the plan's points are taken out again.
         """
         before = self._count()
@@ -177,7 +177,7 @@ class Catalogue:
                 clash = self._clash(plan)
                 self.db.execute("ROLLBACK")
                 self.remove_plan(plan)
-                raise DuplicatePoint(*clash) from None
+                raise DuplicatePointError(*clash) from None
             self.db.execute("COMMIT")
             number += len(chunk)
         self.db.execute("UPDATE plans SET filled = 1 WHERE id = ?", (plan,))
@@ -240,10 +240,19 @@ class Catalogue:
         self.db.execute("BEGIN")
         try:
             self.db.executemany(
-                "UPDATE points SET state = ?, kind = ?, cpu = cpu + ?, failures = failures + ?, "
-                "losses = losses + ?, gentle = gentle + ? WHERE key = ?",
+                "UPDATE points SET state = ?, kind = ?, cpu = cpu + ?, "
+                "failures = failures + ?, losses = losses + ?, "
+                "gentle = gentle + ? WHERE key = ?",
                 (
-                    (CODE[u.state], u.kind or None, u.cpu, u.failures, u.losses, u.gentle, u.key)
+                    (
+                        CODE[u.state],
+                        u.kind or None,
+                        u.cpu,
+                        u.failures,
+                        u.losses,
+                        u.gentle,
+                        u.key,
+                    )
                     for u in changes
                 ),
             )
@@ -316,7 +325,9 @@ class Catalogue:
 
     def work(self) -> dict[str, tuple[float, float]]:
         """Return expected and spent cost of the points in each state."""
-        rows = self.db.execute("SELECT state, SUM(expected), SUM(cpu) FROM points GROUP BY state")
+        rows = self.db.execute(
+            "SELECT state, SUM(expected), SUM(cpu) FROM points GROUP BY state"
+        )
         found = {state: (float(e), float(c)) for state, e, c in rows}
         return {name: found.get(i, (0.0, 0.0)) for i, name in enumerate(STATES)}
 

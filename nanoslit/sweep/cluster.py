@@ -67,9 +67,7 @@ def _dask() -> Any:
         import dask
         import distributed  # noqa: F401
     except ImportError:
-        raise MissingExtraError(
-            "a sweep needs Dask: pip install 'nanoslit[sweep]'"
-        ) from None
+        raise MissingExtraError("a sweep needs Dask: pip install 'nanoslit[sweep]'") from None
     return dask
 
 

@@ -86,8 +86,9 @@ def _dimension_names(groups: tuple[Group, ...]) -> dict[str, Group]:
     """Return a short, unique name for each group."""
     names = [short(g.keys[0]) if g.kind != "sample" else "sample" for g in groups]
     unique = [
-        name if names.count(name) == 1 else (
-            f"sample_{i}" if g.kind == "sample" else g.keys[0].replace(".", "_"))
+        name
+        if names.count(name) == 1
+        else (f"sample_{i}" if g.kind == "sample" else g.keys[0].replace(".", "_"))
         for i, (name, g) in enumerate(zip(names, groups, strict=True))
     ]
     return dict(zip(unique, groups, strict=True))
@@ -121,8 +122,12 @@ def gather(folder: Folder, catalogue: Catalogue, number: int, points: Points) ->
             for i, record in done:
                 data[i] = record["cv"][name]
             flat[f"cv_{name.split('_')[1]}"] = (("phase",), data, unit, f"{name} of a cycle")
-    flat["status"] = ((), states, "1", "state: " + ", ".join(
-        f"{i} {s}" for i, s in enumerate(STATES)))
+    flat["status"] = (
+        (),
+        states,
+        "1",
+        "state: " + ", ".join(f"{i} {s}" for i, s in enumerate(STATES)),
+    )
     for name, (unit, text) in _COST.items():
         data = np.full(n, np.nan)
         for i, record in done:
@@ -135,8 +140,9 @@ def gather(folder: Folder, catalogue: Catalogue, number: int, points: Points) ->
     return out
 
 
-def _records(folder: Folder, catalogue: Catalogue, number: int, states: Any
-             ) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(
+    folder: Folder, catalogue: Catalogue, number: int, states: Any
+) -> Iterator[tuple[int, dict[str, Any]]]:
     for i, key, state, _ in catalogue.members(number):
         states[i] = STATES.index(state)
         if state == "done":
@@ -160,8 +166,9 @@ def _scalars(n: int, done: list[tuple[int, dict[str, Any]]], name: str) -> Any:
     return data
 
 
-def _openings(n: int, widest: int, done: list[tuple[int, dict[str, Any]]], block: str,
-              name: str) -> Any:
+def _openings(
+    n: int, widest: int, done: list[tuple[int, dict[str, Any]]], block: str, name: str
+) -> Any:
     data = np.full((n, widest), np.nan)
     for i, record in done:
         rows = record["summary"].get(block, [])
@@ -169,8 +176,9 @@ def _openings(n: int, widest: int, done: list[tuple[int, dict[str, Any]]], block
     return data
 
 
-def _signs(n: int, widest: int, done: list[tuple[int, dict[str, Any]]]
-           ) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
+def _signs(
+    n: int, widest: int, done: list[tuple[int, dict[str, Any]]]
+) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
     """Return the signs of the mean flux parts while the potential rises and falls."""
     out: dict[str, tuple[tuple[str, ...], Any, str, str]] = {}
     for half in ("rising", "falling"):
@@ -191,7 +199,11 @@ def _signs(n: int, widest: int, done: list[tuple[int, dict[str, Any]]]
                     else:
                         data[i] = np.sign(value)
                 out[f"sign_{where}_{part}_{half}"] = (
-                    dims, data, "1", f"sign of the mean {part} part of the {where}, {half}")
+                    dims,
+                    data,
+                    "1",
+                    f"sign of the mean {part} part of the {where}, {half}",
+                )
     return out
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nanoslit.errors import SweepError
+from nanoslit.sweep.adaptive import refine
 from nanoslit.sweep.catalogue import Catalogue
 from nanoslit.sweep.cluster import Where, with_overrides
 from nanoslit.sweep.engine import SOLVER, Outcome, Service
@@ -45,8 +46,13 @@ def _owned(folder: Folder) -> Iterator[Catalogue]:
             yield catalogue
 
 
-def run(plan: Plan, root: Path, where: Where, tell: Tell | None = None, solver: str = SOLVER,
-        adaptive: bool = True) -> Outcome:
+def run(
+    plan: Plan,
+    root: Path,
+    where: Where,
+    tell: Tell | None = None,
+    solver: str = SOLVER,
+) -> Outcome:
     """Compute the points of a plan that are not done yet in a folder.
 
     Raises
@@ -63,26 +69,36 @@ def run(plan: Plan, root: Path, where: Where, tell: Tell | None = None, solver: 
         number, new = enter_plan(folder, catalogue, plan)
         if new < len(points):  # points of other plans may have been computed meanwhile
             _adopt_results(folder, catalogue, number)
-        return _work(folder, catalogue, number, points, where, tell, solver, adaptive)
+        return _work(folder, catalogue, number, points, where, tell, solver)
 
 
 def _adopt_results(folder: Folder, catalogue: Catalogue, plan: int) -> None:
-    """Cancelled points that a plan asks for again are planned again."""
+    """Plan cancelled points again that a plan asks for again."""
     keys = [key for _, key, _, _ in catalogue.members(plan, ["cancelled"])]
     catalogue.set_state(keys, "planned", fresh=True)
 
 
-def resume(root: Path, where: Where, tell: Tell | None = None, name: str | None = None,
-           solver: str = SOLVER) -> Outcome:
+def resume(
+    root: Path,
+    where: Where,
+    tell: Tell | None = None,
+    name: str | None = None,
+    solver: str = SOLVER,
+) -> Outcome:
     """Go on with the plan used last; failed points stay failed (see :func:`retry`)."""
     folder = Folder.open(root)
     with _owned(folder) as catalogue:
         number, plan = current_plan(folder, catalogue, name)
-        return _work(folder, catalogue, number, Points(plan), where, tell, solver, True)
+        return _work(folder, catalogue, number, Points(plan), where, tell, solver)
 
 
-def retry(root: Path, where: Where, tell: Tell | None = None, name: str | None = None,
-          kind: str | None = None) -> Outcome:
+def retry(
+    root: Path,
+    where: Where,
+    tell: Tell | None = None,
+    name: str | None = None,
+    kind: str | None = None,
+) -> Outcome:
     """Compute failed, quarantined and cancelled points again, then go on.
 
     ``kind`` retries only the failures of that kind.
@@ -93,17 +109,25 @@ def retry(root: Path, where: Where, tell: Tell | None = None, name: str | None =
         chosen = [
             key
             for _, key, state, why in catalogue.members(
-                number, ["failed", "quarantined", "cancelled"])
+                number, ["failed", "quarantined", "cancelled"]
+            )
             if kind is None or why == kind or (kind == "cancelled" and state == "cancelled")
         ]
         for key in chosen:
             (folder.point(key).path / "failed.json").unlink(missing_ok=True)
         catalogue.set_state(chosen, "planned", fresh=True)
-        return _work(folder, catalogue, number, Points(plan), where, tell, SOLVER, True)
+        return _work(folder, catalogue, number, Points(plan), where, tell, SOLVER)
 
 
-def _work(folder: Folder, catalogue: Catalogue, number: int, points: Points, where: Where,
-          tell: Tell | None, solver: str, adaptive: bool) -> Outcome:
+def _work(
+    folder: Folder,
+    catalogue: Catalogue,
+    number: int,
+    points: Points,
+    where: Where,
+    tell: Tell | None,
+    solver: str,
+) -> Outcome:
     """Run the service, and rounds of refinement if the plan asks for them."""
     where = with_overrides(where, points.plan.execution)
     catalogue.note("reason", "")
@@ -112,12 +136,10 @@ def _work(folder: Folder, catalogue: Catalogue, number: int, points: Points, whe
     catalogue.note("slots", str(_slots(where, points)))
     outcome = service.run()
     _cancel_if_asked(folder, catalogue, number, outcome)
+    if points.plan.adaptive and outcome.exit_code == 0:
+        outcome = refine(folder, catalogue, number, points, where, tell, outcome)
     if outcome.reason:
         catalogue.note("reason", outcome.reason)
-    if adaptive and points.plan.adaptive and outcome.exit_code == 0:
-        from nanoslit.sweep.adaptive import refine
-
-        return refine(folder, catalogue, number, points, where, tell, outcome)
     return outcome
 
 
@@ -139,7 +161,9 @@ def _cancel_if_asked(folder: Folder, catalogue: Catalogue, plan: int, outcome: O
 
 
 def _cancel_waiting(catalogue: Catalogue, plan: int) -> int:
-    keys = [key for _, key, _, _ in catalogue.members(plan, ["planned", "checkpointed", "queued"])]
+    keys = [
+        key for _, key, _, _ in catalogue.members(plan, ["planned", "checkpointed", "queued"])
+    ]
     catalogue.set_state(keys, "cancelled")
     return len(keys)
 

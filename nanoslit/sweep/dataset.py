@@ -40,7 +40,9 @@ def open_sweep(folder: str | Path, plan: str | None = None) -> Any:
         import h5netcdf  # noqa: F401
         import xarray
     except ImportError:
-        raise MissingExtraError("open_sweep needs xarray: pip install 'nanoslit[data]'") from None
+        raise MissingExtraError(
+            "open_sweep needs xarray: pip install 'nanoslit[data]'"
+        ) from None
     path = Path(folder)
     if path.is_dir() or not path.exists():
         name = f"sweep{'-' + plan if plan else ''}.h5"

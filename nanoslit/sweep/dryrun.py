@@ -7,7 +7,13 @@ from typing import Any
 
 from nanoslit.errors import CaseError
 from nanoslit.launch import command_line
-from nanoslit.sweep.cluster import Where, local_workers, quoted, slurm_job_script, with_overrides
+from nanoslit.sweep.cluster import (
+    Where,
+    local_workers,
+    quoted,
+    slurm_job_script,
+    with_overrides,
+)
 from nanoslit.sweep.cost import mesh_nodes, total_cost
 from nanoslit.sweep.folder import Folder
 from nanoslit.sweep.plan import Plan
@@ -43,7 +49,9 @@ def dry_run(plan: Plan, root: Path | None = None) -> dict[str, Any]:
     seconds = total_cost(points)
     share = 1.0 - known.get("done", 0) / max(len(points), 1)
     where = with_overrides(Where(plan.execution.cluster), plan.execution)
-    slots = local_workers(where, plan.resources) if where.cluster == "local" else where.workers or 1
+    slots = (
+        local_workers(where, plan.resources) if where.cluster == "local" else where.workers or 1
+    )
     key = content_key(points.case(0))
     serve = command_line(["sweep", "serve"], ranks, plan.execution.launcher)
     alone = command_line(

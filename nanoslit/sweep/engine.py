@@ -202,22 +202,27 @@ class Service:
 
     def _slots_now(self) -> None:
         with contextlib.suppress(Exception):
-            threads = self.client.nthreads() if self.where.external or (
-                self.where.cluster == "slurm") else None
+            threads = (
+                self.client.nthreads()
+                if self.where.external or (self.where.cluster == "slurm")
+                else None
+            )
             if threads:
                 self.slots = max(1, sum(threads.values()))
 
     def _leave(self) -> None:
         """Give back what was not computed and end the solver processes."""
         left = [
-            Update(c.key, "checkpointed" if self.folder.point(c.key).has_checkpoint else "planned")
+            Update(
+                c.key, "checkpointed" if self.folder.point(c.key).has_checkpoint else "planned"
+            )
             for batch in [*self.in_flight.values(), *(points for _, points in self.held)]
             for c in batch
             if not self.folder.point(c.key).done
         ]
         with contextlib.suppress(sqlite3.Error):
             self.catalogue.update(left)
-        if self._alive() and not self.mode == "kill":
+        if self._alive() and self.mode != "kill":
             from nanoslit.sweep.worker import end_solvers
 
             with contextlib.suppress(Exception):
@@ -321,7 +326,9 @@ class Service:
             if outcome["outcome"] not in ("done", "failed"):
                 outcome["checkpoint"] = files.has_checkpoint
             update = decide(
-                outcome, self.catalogue.row(point.key) or {}, self.points.plan.execution.attempts
+                outcome,
+                self.catalogue.row(point.key) or {},
+                self.points.plan.execution.attempts,
             )
             if update.state in ("failed", "quarantined") and files.failed is None:
                 self._record_failure(point, outcome)

@@ -41,7 +41,6 @@ themselves (:mod:`nanoslit.sweep.points`).
 from __future__ import annotations
 
 import copy
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -303,7 +302,9 @@ def read_plan(path: str | Path) -> Plan:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise CaseError(f"{path}: cannot be read ({error.strerror}); give a plan file") from None
+        raise CaseError(
+            f"{path}: cannot be read ({error.strerror}); give a plan file"
+        ) from None
     except UnicodeDecodeError as error:
         raise CaseError(f"{path}: is not UTF-8 text ({error.reason})") from None
     return plan_from_toml(text, str(path), path.parent)
@@ -318,9 +319,7 @@ def plan_from_toml(text: str, source: str = "plan", folder: Path | None = None) 
     at = Place(source)
     for key in document:
         if key not in _KEYS:
-            (at / key).fail(
-                "unknown key", allowed=", ".join(_KEYS), hint=closest(key, _KEYS)
-            )
+            (at / key).fail("unknown key", allowed=", ".join(_KEYS), hint=closest(key, _KEYS))
     document = _with_base(document, at, folder or Path())
     base = document["case"]
     groups = _groups(document, base, at)
@@ -350,7 +349,7 @@ def _with_base(document: dict[str, Any], at: Place, folder: Path) -> dict[str, A
     document = copy.deepcopy(document)
     if "base" in document:
         name = Text("the path of a case file").read(document.pop("base"), at / "base")
-        path = Path(os.path.expanduser(folder / name))
+        path = folder / Path(name).expanduser()
         try:
             document["case"] = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -402,9 +401,7 @@ def _overlap(a: str, b: str) -> bool:
 
 def _check_adaptive(adaptive: Adaptive, groups: tuple[Group, ...], at: Place) -> None:
     able = [
-        g.keys[0]
-        for g in groups
-        if g.kind == "axis" and g.columns[0].numeric and g.size >= 3
+        g.keys[0] for g in groups if g.kind == "axis" and g.columns[0].numeric and g.size >= 3
     ]
     for key in adaptive.axes:
         if key not in able:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nanoslit.errors import ResultFileError
-from nanoslit.sweep.catalogue import Catalogue, DuplicatePoint
+from nanoslit.sweep.catalogue import Catalogue, DuplicatePointError
 from nanoslit.sweep.cost import expected_costs
 from nanoslit.sweep.folder import Folder, Point, read_json, write_json
 from nanoslit.sweep.plan import Plan, read_plan
@@ -41,7 +41,7 @@ def enter_plan(folder: Folder, catalogue: Catalogue, plan: Plan) -> tuple[int, i
             new = catalogue.fill(
                 number, zip(points.keys(), expected_costs(points), strict=True)
             )
-        except DuplicatePoint as clash:
+        except DuplicatePointError as clash:
             file.unlink(missing_ok=True)
             raise CaseError(duplicate_text(points, clash.first, clash.second)) from None
     catalogue.use(number)
@@ -127,8 +127,9 @@ def _end_orphan(point: Point) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def verify(folder: Folder, catalogue: Catalogue, plan: int, deep: bool = True
-           ) -> dict[str, Any]:
+def verify(
+    folder: Folder, catalogue: Catalogue, plan: int, deep: bool = True
+) -> dict[str, Any]:
     """Re-read every finished result; take damaged ones out to be computed again.
 
     Returns

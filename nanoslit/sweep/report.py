@@ -124,8 +124,9 @@ def _failures(folder: Folder, catalogue: Catalogue, number: int, points: Points)
     return f"<h2>Failures</h2>{''.join(items[:50])}" if items else "<p>No failures.</p>"
 
 
-def _failure_items(folder: Folder, catalogue: Catalogue, number: int, points: Points
-                   ) -> Iterator[str]:
+def _failure_items(
+    folder: Folder, catalogue: Catalogue, number: int, points: Points
+) -> Iterator[str]:
     for i, key, state, kind in catalogue.members(number, ["failed", "quarantined"]):
         record = folder.point(key).failed or {}
         text = str(record.get("message", "no record of it"))[-3000:]

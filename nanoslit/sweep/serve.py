@@ -81,7 +81,7 @@ class _Channel:
         data = line.encode()
         with contextlib.suppress(BrokenPipeError):
             while data:
-                data = data[os.write(self.out, data):]
+                data = data[os.write(self.out, data) :]
 
     def hear(self, signals: _Signals, idle: float | None) -> dict[str, Any] | None:
         """Return the next request; None at the end, when asked to stop or idle too long."""
@@ -131,18 +131,22 @@ def serve(solver: str) -> None:
 
 def _communicator() -> Any:
     """Return the communicator, None for one process alone."""
-    from nanoslit.launch import under_launcher
+    from nanoslit.parallel import mpi_world, under_launcher
 
     if not under_launcher():
         return None
     os.environ.setdefault("H5PY_ALWAYS_USE_MPI", "1")
-    from mpi4py import MPI
+    comm = mpi_world()
+    return comm if comm.size > 1 else None
 
-    return MPI.COMM_WORLD if MPI.COMM_WORLD.size > 1 else None
 
-
-def _attempt(request: dict[str, Any], function: Callable[..., Any], comm: Any,
-             channel: _Channel | None, signals: _Signals) -> dict[str, Any]:
+def _attempt(
+    request: dict[str, Any],
+    function: Callable[..., Any],
+    comm: Any,
+    channel: _Channel | None,
+    signals: _Signals,
+) -> dict[str, Any]:
     """Compute one point and say how it ended (collective)."""
     point, attempt = Point(Path(request["folder"])), int(request["attempt"])
     begin, cpu = time.time(), time.process_time()
@@ -186,18 +190,26 @@ def _attempt(request: dict[str, Any], function: Callable[..., Any], comm: Any,
     return answer
 
 
-def _settle(point: Point, request: dict[str, Any], answer: dict[str, Any],
-            extra: dict[str, Any]) -> None:
+def _settle(
+    point: Point, request: dict[str, Any], answer: dict[str, Any], extra: dict[str, Any]
+) -> None:
     """Put the result in place and write down how the attempt ended."""
     if answer["outcome"] == "done":
         if not point.publish(answer["attempt"]) and not point.result.exists():
             answer |= {"outcome": "dropped", "kind": "superseded"}
             return
         record = {k: answer[k] for k in ("attempt", "cpu", "started", "ended", "ranks")}
-        write_json(point.path / "done.json", {
-            "key": answer["key"], **record, "host": os.uname().nodename,
-            "resumed": bool(request["resume"]), "changes": request.get("changes", {}), **extra,
-        })
+        write_json(
+            point.path / "done.json",
+            {
+                "key": answer["key"],
+                **record,
+                "host": os.uname().nodename,
+                "resumed": bool(request["resume"]),
+                "changes": request.get("changes", {}),
+                **extra,
+            },
+        )
         for name in ("lease.json", "failed.json", "case.toml"):
             (point.path / name).unlink(missing_ok=True)
     elif answer["outcome"] == "failed":

@@ -27,13 +27,15 @@ def open_catalogue(folder: Folder) -> Catalogue:
     """
     if not folder.catalogue.exists():
         raise SweepError(
-            f"{folder.root}: has no catalogue; `nanoslit sweep resume {folder.root}` rebuilds it"
+            f"{folder.root}: has no catalogue; "
+            f"`nanoslit sweep resume {folder.root}` rebuilds it"
         )
     return Catalogue(folder.catalogue, writable=False)
 
 
-def current_plan(folder: Folder, catalogue: Catalogue, name: str | None = None
-                 ) -> tuple[int, Plan]:
+def current_plan(
+    folder: Folder, catalogue: Catalogue, name: str | None = None
+) -> tuple[int, Plan]:
     """Return number and content of the plan used last (of that name).
 
     Raises
@@ -85,7 +87,9 @@ def sweep_status(root: Path, name: str | None = None) -> dict[str, Any]:
                 "SELECT kind, COUNT(*) FROM points WHERE state IN (5, 6) GROUP BY kind"
             ).fetchall()
         )
-        reason = catalogue.db.execute("SELECT value FROM notes WHERE name = 'reason'").fetchone()
+        reason = catalogue.db.execute(
+            "SELECT value FROM notes WHERE name = 'reason'"
+        ).fetchone()
         slots = catalogue.db.execute("SELECT value FROM notes WHERE name = 'slots'").fetchone()
     expected, spent = work["done"]
     scale = spent / expected if expected > 0 and spent > 0 else 1.0
@@ -94,7 +98,8 @@ def sweep_status(root: Path, name: str | None = None) -> dict[str, Any]:
     waits = sum(counts[s] for s in ("planned", "queued", "running", "checkpointed"))
     return {
         "plan": Path(file).stem, "total": sum(counts.values()), **counts,
-        "core_hours_left": left / 3600, "core_hours_spent": sum(c for _, c in work.values()) / 3600,
+        "core_hours_left": left / 3600,
+        "core_hours_spent": sum(c for _, c in work.values()) / 3600,
         "eta_s": 0.0 if not waits else (left / n if owner else None),
         "owner": owner, "kinds": kinds, "reason": reason[0] if reason and reason[0] else "",
         "at_work": at_work,
@@ -122,5 +127,3 @@ def _without_service(folder: Folder, catalogue: Catalogue, counts: dict[str, int
         point = folder.point(key)
         found = "done" if point.result.exists() else state_of(point)
         counts[found] += 1
-
-

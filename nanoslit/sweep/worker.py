@@ -172,8 +172,9 @@ def run_batch(batch: dict[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
-def _outcome(request: dict[str, Any], outcome: str, kind: str, message: str = ""
-             ) -> dict[str, Any]:
+def _outcome(
+    request: dict[str, Any], outcome: str, kind: str, message: str = ""
+) -> dict[str, Any]:
     return {"key": request["key"], "attempt": request["attempt"], "outcome": outcome,
             "kind": kind, "message": message, "cpu": 0.0}  # fmt: skip
 
@@ -226,12 +227,16 @@ def _compute(batch: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     if stop_request(Path(batch["root"]), batch["service"]):
         return _outcome(request, "lost", "stopped", "ended before its next step")
     return _outcome(
-        request, "lost", "hung", f"no step for {batch['stale_after']:g} s; ended\n{solver.tail()}"
+        request,
+        "lost",
+        "hung",
+        f"no step for {batch['stale_after']:g} s; ended\n{solver.tail()}",
     )
 
 
-def _wait(solver: _Solver, batch: dict[str, Any], request: dict[str, Any]
-          ) -> dict[str, Any] | None:
+def _wait(
+    solver: _Solver, batch: dict[str, Any], request: dict[str, Any]
+) -> dict[str, Any] | None:
     """Return the answer to a request; None if the solver must be ended by force."""
     root = Path(batch["root"])
     heard = shown = time.monotonic()

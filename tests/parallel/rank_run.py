@@ -8,10 +8,9 @@ from mpi4py import MPI
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rank_cases import CASES, breaking_on_last_rank
-
 from nanoslit.errors import NanoslitError
 from nanoslit.mpnp.simulation import simulate
+from rank_cases import CASES, breaking_on_last_rank
 
 
 def main(folder, *names):

@@ -121,7 +121,7 @@ protocol.scan_rate = ["1e4 V/s", "1e5 V/s"]
 """
     with pytest.raises(CaseError, match="opening = 3e-09 m must be shorter") as told:
         checked(axes)
-    assert 'geometry.sheet_length = 2.5 nm' in str(told.value)
+    assert "geometry.sheet_length = 2.5 nm" in str(told.value)
 
 
 def test_equal_cases_with_different_spelling_are_duplicates():
@@ -135,7 +135,7 @@ electrode.stern_permittivity = [6, 12]
 
 def test_ranks_follow_the_mesh():
     found = plan(
-        '[axes]\ngeometry.sheets = [1, 2]\n[resources]\n'
+        "[axes]\ngeometry.sheets = [1, 2]\n[resources]\n"
         "ranks = [{ nodes_up_to = 1000, ranks = 1 }, { ranks = 4 }]"
     ).resources
     assert (found.ranks_for(1000), found.ranks_for(1001), found.most_ranks) == (1, 4, 4)
