@@ -44,7 +44,6 @@ __all__ = [
     "command_line",
     "explain_exit",
     "start",
-    "under_launcher",
 ]
 
 CHECKPOINTED = 85
@@ -59,7 +58,6 @@ _RANK_PREFIXES = (
     "OMPI_APP", "OMPI_NUM", "OMPI_MCA_orte", "OMPI_MCA_ess", "OMPI_MCA_initial",
     "OMPI_MCA_shmem", "PMIX_", "OPAL_", "PRTE_", "HYDI_", "PMI_",
 )  # fmt: skip
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
 _IS_RANK = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 _SOCKET_PATH = 40  # longest folder below which Open MPI's socket names still fit
 
@@ -94,11 +92,6 @@ def clean_environment(
     # SIGKILL [s]: time to finish a step and save, but not to hang about
     kept.setdefault("OMPI_MCA_odls_base_sigkill_timeout", "3")
     return kept
-
-
-def under_launcher() -> bool:
-    """Whether a launcher started this process as one of several ranks."""
-    return any(name in os.environ for name in _SIZES)
 
 
 def command_line(

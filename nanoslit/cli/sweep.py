@@ -1,4 +1,6 @@
-"""Commands on sweeps: plan, run, status, watch, resume, retry, cancel, verify, collect."""
+"""Commands on sweeps: plan, run, status, watch, resume, retry, cancel, verify, collect,
+report.
+"""
 
 from __future__ import annotations
 
@@ -301,6 +303,20 @@ def collect(
 
     for path in collect_sweep(folder, output, name):
         typer.echo(f"wrote {path}")
+
+
+@sweep.command()
+def report(
+    folder: Dir,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.html", help="By default DIR/report.html."),
+    ] = None,
+) -> None:
+    """Write one HTML page: states, failures with logs, voltammograms, cost."""
+    from nanoslit.sweep.report import write_report
+
+    typer.echo(f"wrote {write_report(folder, output)}")
 
 
 @sweep.command(hidden=True)

@@ -97,7 +97,7 @@ class Group:
 def flatten(table: Mapping[str, Any], at: Place) -> Iterator[tuple[str, Any]]:
     """Yield dotted key and value of nested tables; a range is a value."""
     for key, value in table.items():
-        if isinstance(value, Mapping) and not set(value) & {"from", "to", "points"}:
+        if isinstance(value, Mapping) and not set(value) & {"from", "to", "points", "values"}:
             if not value:
                 (at / key).fail("empty table", allowed='values, such as ["1 nm", "2 nm"]')
             yield from ((f"{key}.{k}", v) for k, v in flatten(value, at / key))
@@ -252,6 +252,10 @@ def _column(document: Mapping[str, Any], key: str, raw: Any, at: Place) -> Colum
             (at / "points").fail("missing key", allowed="the number of values, 2 or more")
         n = Whole("the number of values", 2, _MOST).read(raw["points"], at / "points")
         return _numbers(node, key, _between(low, high, np.linspace(0, 1, n), log), log, at)
+    log = False
+    if isinstance(raw, Mapping) and set(raw) <= {"values", "spacing"}:
+        spacing = Choice(_SPACINGS).read(raw.get("spacing", "lin"), at / "spacing")
+        raw, log = raw["values"], spacing == "log"
     if not isinstance(raw, list):
         at.fail(
             "is neither a list of values nor a range",
@@ -263,7 +267,7 @@ def _column(document: Mapping[str, Any], key: str, raw: Any, at: Place) -> Colum
         at.fail("empty axis", allowed="at least one value")
     values = tuple(node.read(value, at / str(i)) for i, value in enumerate(raw))
     unit, shown = _units(node, values)
-    column = Column(key, tuple(raw), values, unit, shown)
+    column = Column(key, tuple(raw), values, unit, shown, log)
     _require_distinct(column, at)
     return column
 

@@ -58,7 +58,8 @@ def local_workers(where: Where, resources: Resources) -> int:
         return where.workers
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     fits = int(0.9 * memory // resources.memory)
-    return max(1, min(cores() // resources.most_ranks, fits))
+    one = resources.most_ranks if len(resources.ranks) == 1 else 1
+    return max(1, min(cores() // one, fits))
 
 
 def _dask() -> Any:

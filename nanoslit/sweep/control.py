@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nanoslit.errors import SweepError
+from nanoslit.sweep.adaptive import refine
 from nanoslit.sweep.catalogue import Catalogue
 from nanoslit.sweep.cluster import Where, with_overrides
 from nanoslit.sweep.engine import SOLVER, Outcome, Service
@@ -127,7 +128,7 @@ def _work(
     tell: Tell | None,
     solver: str,
 ) -> Outcome:
-    """Run the service."""
+    """Run the service, and rounds of refinement if the plan asks for them."""
     where = with_overrides(where, points.plan.execution)
     catalogue.note("reason", "")
     (folder.run / "cancel.json").unlink(missing_ok=True)
@@ -135,6 +136,8 @@ def _work(
     catalogue.note("slots", str(_slots(where, points)))
     outcome = service.run()
     _cancel_if_asked(folder, catalogue, number, outcome)
+    if points.plan.adaptive and outcome.exit_code == 0:
+        outcome = refine(folder, catalogue, number, points, where, tell, outcome)
     if outcome.reason:
         catalogue.note("reason", outcome.reason)
     return outcome

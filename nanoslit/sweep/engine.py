@@ -129,6 +129,8 @@ class Service:
         self.name = f"{os.uname().nodename}-{os.getpid()}-{time.time_ns()}"
         self.results: queue.SimpleQueue[tuple[Any, list[Claimed]]] = queue.SimpleQueue()
         self.in_flight: dict[str, list[Claimed]] = {}
+        self.weights: dict[str, int] = {}
+        self.held: list[tuple[int, list[Claimed]]] = []
         self.unwritten: list[Update] = []
         self.outcome = Outcome()
         self.mode = ""
@@ -214,7 +216,7 @@ class Service:
             Update(
                 c.key, "checkpointed" if self.folder.point(c.key).has_checkpoint else "planned"
             )
-            for batch in self.in_flight.values()
+            for batch in [*self.in_flight.values(), *(points for _, points in self.held)]
             for c in batch
             if not self.folder.point(c.key).done
         ]
@@ -229,16 +231,23 @@ class Service:
     # -- handing out ------------------------------------------------------------------
 
     def _refill(self) -> None:
+        mixed = len(self.points.plan.resources.ranks) > 1
         while len(self.in_flight) < 2 * self.slots:
-            size = self._batch_size()
-            claimed = self.catalogue.claim(self.plan, size)
-            if not claimed:
+            if not self.held:
+                claimed = self.catalogue.claim(self.plan, self._batch_size())
+                by_ranks: dict[int, list[Claimed]] = {}
+                for point in claimed:
+                    by_ranks.setdefault(self._ranks(point), []).append(point)
+                self.held = list(by_ranks.items())
+            if not self.held:
                 return
-            by_ranks: dict[int, list[Claimed]] = {}
-            for point in claimed:
-                by_ranks.setdefault(self._ranks(point), []).append(point)
-            for ranks, points in by_ranks.items():
-                self._submit(ranks, points)
+            ranks, points = self.held[0]
+            # where points differ in ranks, a worker is a core and a point takes several
+            busy = sum(self.weights.values())
+            if mixed and busy and busy + ranks > self.slots:
+                return
+            self.held.pop(0)
+            self._submit(ranks, points)
 
     def _batch_size(self) -> int:
         """Return how many points the next batch holds: less and less towards the end."""
@@ -284,6 +293,7 @@ class Service:
         }  # fmt: skip
         name = f"batch-{claimed[0].key.hex()[:12]}-a{claimed[0].attempt}"
         self.in_flight[name] = claimed
+        self.weights[name] = ranks
         self.outcome.started = self.outcome.started or time.time()
         future = self.client.submit(run_batch, batch, key=name, pure=False)
         future.add_done_callback(lambda f, c=claimed: self.results.put((f, c)))
@@ -302,6 +312,7 @@ class Service:
 
     def _book(self, future: Any, claimed: list[Claimed]) -> None:
         self.in_flight.pop(future.key, None)
+        self.weights.pop(future.key, None)
         if future.status == "finished":
             outcomes = future.result()
         else:  # the worker died: what it had finished stands in the files

@@ -28,6 +28,12 @@ A plan holds::
     cluster = "local"                  # or "slurm"
     workers = 8
 
+    [adaptive]
+    axes = ["geometry.slit_size"]
+    observable = "r_c"
+    tolerance = 0.02
+    budget = 40
+
 Everything is checked before anything starts: keys, units, ranges, and the points
 themselves (:mod:`nanoslit.sweep.points`).
 """
@@ -45,6 +51,7 @@ from nanoslit.errors import CaseError, closest
 from nanoslit.schema import (
     Choice,
     ListOf,
+    Number,
     Place,
     Quantity,
     Record,
@@ -55,9 +62,9 @@ from nanoslit.schema import (
 from nanoslit.sweep.axes import Group, flatten, read_axis, read_sample, read_zip, targets
 from nanoslit.tomltext import toml_text
 
-__all__ = ["Execution", "Plan", "RankRule", "Resources", "Slurm", "read_plan"]
+__all__ = ["Adaptive", "Execution", "Plan", "RankRule", "Resources", "Slurm", "read_plan"]
 
-_KEYS = ("name", "base", "case", "axes", "zip", "sample", "resources", "execution")
+_KEYS = ("name", "base", "case", "axes", "zip", "sample", "resources", "execution", "adaptive")
 _TIME = Quantity("a time", "s", "30 min")
 _MEMORY = Quantity("an amount of memory", "byte", "4 GB")
 
@@ -155,6 +162,32 @@ class Execution:
     slurm: Slurm = Slurm()
 
 
+@dataclass(frozen=True)
+class Adaptive:
+    """Refinement of axes where an observable is not resolved.
+
+    Parameters
+    ----------
+    axes : tuple of str
+        Keys of axes with numbers.
+    observable : str
+        Column of the collected table, such as ``r_c`` or ``capacitance``.
+    tolerance : float
+        Largest deviation from the straight line between neighbours, relative to the
+        observable's range along the axis.
+    budget : int
+        Largest number of points beyond those of the plan.
+    start : int
+        Number of points before any refinement (written by the refinement itself).
+    """
+
+    axes: tuple[str, ...]
+    observable: str
+    tolerance: float = 0.02
+    budget: int = 50
+    start: int = 0
+
+
 def _rank_rules(raw: Any, at: Place) -> tuple[RankRule, ...]:
     one = Whole("a number of MPI ranks", 1, 100_000)
     if not isinstance(raw, list):
@@ -206,6 +239,16 @@ _EXECUTION = Record(
         "slurm": _SLURM,
     },
 )
+_ADAPTIVE = Record(
+    Adaptive,
+    {
+        "axes": ListOf(Text("the key of an axis"), 1),
+        "observable": Text("a column of the collected table"),
+        "tolerance": Number("a relative deviation"),
+        "budget": Whole("a number of points", 1),
+        "start": Whole("a number of points", 0),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -231,6 +274,7 @@ class Plan:
     groups: tuple[Group, ...]
     resources: Resources = field(default_factory=Resources)
     execution: Execution = field(default_factory=Execution)
+    adaptive: Adaptive | None = None
 
     @property
     def size(self) -> int:
@@ -281,13 +325,17 @@ def plan_from_toml(text: str, source: str = "plan", folder: Path | None = None) 
     groups = _groups(document, base, at)
     execution = _EXECUTION.read(document.get("execution", {}), at / "execution")
     resources = _RESOURCES.read(document.get("resources", {}), at / "resources")
+    adaptive = None
+    if "adaptive" in document:
+        adaptive = _ADAPTIVE.read(document["adaptive"], at / "adaptive")
+        _check_adaptive(adaptive, groups, at / "adaptive" / "axes")
     name = document.get("name", Path(source).stem)
     Text("a name").read(name, at / "name")
     if not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
         (at / "name").fail(
             "names a file", given=show(name), allowed="letters, digits, '-', '_' and '.'"
         )
-    return Plan(name, source, document, base, groups, resources, execution)
+    return Plan(name, source, document, base, groups, resources, execution, adaptive)
 
 
 def _with_base(document: dict[str, Any], at: Place, folder: Path) -> dict[str, Any]:
@@ -349,3 +397,16 @@ def _check_keys_once(groups: list[Group], base: dict[str, Any], at: Place) -> No
 
 def _overlap(a: str, b: str) -> bool:
     return a == b or a.startswith(b + ".") or b.startswith(a + ".")
+
+
+def _check_adaptive(adaptive: Adaptive, groups: tuple[Group, ...], at: Place) -> None:
+    able = [
+        g.keys[0] for g in groups if g.kind == "axis" and g.columns[0].numeric and g.size >= 3
+    ]
+    for key in adaptive.axes:
+        if key not in able:
+            at.fail(
+                "is no axis of 3 or more numbers",
+                given=key,
+                allowed=", ".join(able) or "none in this plan",
+            )

@@ -131,14 +131,13 @@ def serve(solver: str) -> None:
 
 def _communicator() -> Any:
     """Return the communicator, None for one process alone."""
-    from nanoslit.launch import under_launcher
+    from nanoslit.parallel import mpi_world, under_launcher
 
     if not under_launcher():
         return None
     os.environ.setdefault("H5PY_ALWAYS_USE_MPI", "1")
-    from mpi4py import MPI
-
-    return MPI.COMM_WORLD if MPI.COMM_WORLD.size > 1 else None
+    comm = mpi_world()
+    return comm if comm.size > 1 else None
 
 
 def _attempt(
