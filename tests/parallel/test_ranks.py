@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 
-def start(ranks, folder, *names, timeout=300):
+def start(ranks, folder, *names, timeout=1200):
     """Run cases in child processes."""
     environment = {
         **os.environ,
