@@ -79,7 +79,7 @@ def measure(case: Case, folder: Path, most_steps: int | None = None) -> None:
         verified = time.perf_counter() - begin
         nodes, steps = run.grid.n_nodes, run.cost.accepted
     count = solved / CHECKPOINT_EVERY  # checkpoints in a run of this length
-    share = (written + count * saved) / (solved + written)
+    share = (written + count * saved) / (solved + excess + written + count * saved)
     whole = "whole run" if most_steps is None else f"first {most_steps} steps only"
     print(f"{case.name}, {case.numerics.mesh} mesh, {nodes} nodes, {steps} steps ({whole})")
     print(f"  solving {solved:.2f} s, equilibria for the excess currents {excess:.2f} s")

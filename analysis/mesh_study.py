@@ -40,29 +40,51 @@ def _case(d: float, a: float = 0.4, volts: float = 0.2, stern: float | None = No
     geometry = NanoslitNetwork(d * nm, 6 * nm, 1 * nm, 3, reservoir=4 * nm)
     return Case(
         f"d{d:g}_a{a:g}_{volts:g}V" + ("_stern" if stern else ""),
-        Electrolyte.symmetric(1000.0, ion_size=a * nm), geometry,
-        CyclicVoltammetry(0.0, volts, volts * 5e6, 2), Electrode(stern))
+        Electrolyte.symmetric(1000.0, ion_size=a * nm),
+        geometry,
+        CyclicVoltammetry(0.0, volts, volts * 5e6, 2),
+        Electrode(stern),
+    )
 
 
-CASES = {c.name: c for c in (
-    _case(0.8), _case(1.5), _case(3.0), _case(5.0),
-    _case(1.5, a=0.3), _case(1.5, a=0.66), _case(1.5, volts=0.5),
-    _case(1.5, a=0.66, volts=0.5), _case(1.5, volts=0.5, stern=0.5))}
+CASES = {
+    c.name: c
+    for c in (
+        _case(0.8),
+        _case(1.5),
+        _case(3.0),
+        _case(5.0),
+        _case(1.5, a=0.3),
+        _case(1.5, a=0.66),
+        _case(1.5, volts=0.5),
+        _case(1.5, a=0.66, volts=0.5),
+        _case(1.5, volts=0.5, stern=0.5),
+    )
+}
 
 
 def measure(case: Case, mesh: str | MeshSpacing, tolerance: float) -> dict[str, object]:
     """Run and return the values of every opening, the area, and what they cost."""
     numerics = Numerics(mesh=mesh, tolerance=tolerance)
-    case = Case(case.name, case.electrolyte, case.geometry, case.protocol, case.electrode,
-                numerics=numerics)
+    case = Case(
+        case.name,
+        case.electrolyte,
+        case.geometry,
+        case.protocol,
+        case.electrode,
+        numerics=numerics,
+    )
     begin = time.perf_counter()
     with Simulation(case) as simulation:
         summary = summarise(simulation.run(), case)
         nodes, steps = simulation.grid.n_nodes, simulation.cost.accepted
     openings = summary["openings"]
     return {
-        "R_c": [o["r_c"] for o in openings], "gamma": [o["gamma"] for o in openings],
-        "CV area": [summary["cv_area"]], "nodes": nodes, "steps": steps,
+        "R_c": [o["r_c"] for o in openings],
+        "gamma": [o["gamma"] for o in openings],
+        "CV area": [summary["cv_area"]],
+        "nodes": nodes,
+        "steps": steps,
         "seconds": time.perf_counter() - begin,
     }
 
@@ -75,20 +97,25 @@ def error(values: object, reference: object) -> float:
 
 def _show(label: str, run: dict[str, object], errors: dict[str, float]) -> None:
     numbers = "  ".join(f"{q} {100 * errors[q]:8.4f} %" for q in QUANTITIES)
-    print(f"  {label:>10}  {run['nodes']:>6} nodes {run['steps']:>4} steps "
-          f"{run['seconds']:6.1f} s   {numbers}", flush=True)
+    print(
+        f"  {label:>10}  {run['nodes']:>6} nodes {run['steps']:>4} steps "
+        f"{run['seconds']:6.1f} s   {numbers}",
+        flush=True,
+    )
 
 
 def _finer(spacing: MeshSpacing, factor: float) -> MeshSpacing:
-    return MeshSpacing(spacing.wall / factor, spacing.growth / factor,
-                       spacing.largest / factor)
+    return MeshSpacing(spacing.wall / factor, spacing.growth / factor, spacing.largest / factor)
 
 
-def extrapolate(coarse: dict[str, object], fine: dict[str, object], ratio: float
-                ) -> dict[str, object]:
+def extrapolate(
+    coarse: dict[str, object], fine: dict[str, object], ratio: float
+) -> dict[str, object]:
     """Return the limit of second-order values on two meshes."""
-    return {q: np.asarray(fine[q]) + (np.asarray(fine[q]) - np.asarray(coarse[q]))
-            / (ratio**2 - 1) for q in QUANTITIES}
+    return {
+        q: np.asarray(fine[q]) + (np.asarray(fine[q]) - np.asarray(coarse[q])) / (ratio**2 - 1)
+        for q in QUANTITIES
+    }
 
 
 def study_mesh(case: Case, finer: bool = False) -> dict[str, dict[str, float]]:
@@ -113,16 +140,20 @@ def study_mesh(case: Case, finer: bool = False) -> dict[str, dict[str, float]]:
 def study_order() -> None:
     """Print the observed order of every quantity on a small stack."""
     case = Case(
-        "small", Electrolyte.symmetric(1000.0),
+        "small",
+        Electrolyte.symmetric(1000.0),
         NanoslitNetwork(1.5 * nm, 3 * nm, 1 * nm, 2, reservoir=2 * nm),
-        CyclicVoltammetry(0.0, 0.2, 1e7, 2))
+        CyclicVoltammetry(0.0, 0.2, 1e7, 2),
+    )
     values = []
     for factor in (1, 2, 4):
         run = measure(case, _finer(PRESETS["standard"], factor), TOLERANCES["fine"])
         values.append([np.ravel(run[q])[0] for q in QUANTITIES])
-        print(f"  standard / {factor}: {run['nodes']:>6} nodes {run['seconds']:6.1f} s  "
-              + "  ".join(f"{q} {v:.7g}" for q, v in zip(QUANTITIES, values[-1], strict=True)),
-              flush=True)
+        print(
+            f"  standard / {factor}: {run['nodes']:>6} nodes {run['seconds']:6.1f} s  "
+            + "  ".join(f"{q} {v:.7g}" for q, v in zip(QUANTITIES, values[-1], strict=True)),
+            flush=True,
+        )
     change = np.abs(np.diff(values, axis=0))
     for q, order in zip(QUANTITIES, np.log2(change[0] / change[1]), strict=True):
         print(f"  order of {q}: {order:.2f}")
@@ -154,8 +185,11 @@ def main(arguments: list[str] | None = None) -> int:
         study_order()
         return 0
     errors = {
-        name: study_time(CASES[name]) if options.time
-        else study_mesh(CASES[name], options.finer) for name in options.cases}
+        name: study_time(CASES[name])
+        if options.time
+        else study_mesh(CASES[name], options.finer)
+        for name in options.cases
+    }
     if options.json:
         options.json.write_text(json.dumps(errors, indent=1))
     if options.time:
@@ -165,8 +199,10 @@ def main(arguments: list[str] | None = None) -> int:
         worst = max((e[preset][q], n, q) for n, e in errors.items() for q in QUANTITIES)
         good = worst[0] <= bound
         kept &= good
-        print(f"{preset}: largest error {100 * worst[0]:.3f} % ({worst[2]}, {worst[1]}), "
-              f"promised {100 * bound:g} %: {'kept' if good else 'BROKEN'}")
+        print(
+            f"{preset}: largest error {100 * worst[0]:.3f} % ({worst[2]}, {worst[1]}), "
+            f"promised {100 * bound:g} %: {'kept' if good else 'BROKEN'}"
+        )
     return 0 if kept else 1
 
 

@@ -45,12 +45,15 @@ class Rung:
     @property
     def case(self) -> Case:
         """The case of this rung."""
-        geometry = NanoslitNetwork(self.d * nm, 6 * nm, 1 * nm, self.sheets,
-                                   reservoir=4 * nm)
+        geometry = NanoslitNetwork(self.d * nm, 6 * nm, 1 * nm, self.sheets, reservoir=4 * nm)
         return Case(
-            "rung", Electrolyte.symmetric(1000.0, ion_size=self.a * nm), geometry,
-            CyclicVoltammetry(0.0, self.volts, self.rate, 1), Electrode(self.stern),
-            numerics=Numerics(mesh=self.mesh))
+            "rung",
+            Electrolyte.symmetric(1000.0, ion_size=self.a * nm),
+            geometry,
+            CyclicVoltammetry(0.0, self.volts, self.rate, 1),
+            Electrode(self.stern),
+            numerics=Numerics(mesh=self.mesh),
+        )
 
 
 LADDER = {
@@ -67,8 +70,15 @@ LADDER = {
     **{f"{n} sheets": Rung(sheets=n) for n in (1, 20, 100)},
     "point ions, 0.3 V": Rung(volts=0.3, a=0.0),
 }
-QUICK = ("0.5 V", "1.5 V, Stern", "1e+02 V/s", "1e+08 V/s", "d = 0.6 nm", "d = 10.0 nm",
-         "1 sheets")
+QUICK = (
+    "0.5 V",
+    "1.5 V, Stern",
+    "1e+02 V/s",
+    "1e+08 V/s",
+    "d = 0.6 nm",
+    "d = 10.0 nm",
+    "1 sheets",
+)
 
 
 def wrong(simulation: Simulation, traces: Traces, packing: float) -> list[str]:
@@ -109,9 +119,11 @@ def climb(rung: Rung) -> tuple[str, str]:
             traces = simulation.run(watch)
             faults = wrong(simulation, traces, fullest[0])
             cost = simulation.cost
-            detail = (f"{simulation.grid.n_nodes} nodes, {cost.accepted} steps "
-                      f"(+{cost.rejected_error} error, +{cost.rejected_newton} Newton), "
-                      f"packing {fullest[0]:.6f}, {time.perf_counter() - begin:.1f} s")
+            detail = (
+                f"{simulation.grid.n_nodes} nodes, {cost.accepted} steps "
+                f"(+{cost.rejected_error} error, +{cost.rejected_newton} Newton), "
+                f"packing {fullest[0]:.6f}, {time.perf_counter() - begin:.1f} s"
+            )
     except NanoslitError as failure:
         return "FAILED", str(failure)
     return ("WRONG", ", ".join(faults)) if faults else ("ok", detail)
@@ -128,8 +140,10 @@ def main(arguments: list[str] | None = None) -> int:
         verdict, detail = climb(LADDER[name])
         verdicts.append(verdict)
         print(f"{name:>22}  {verdict:>6}  {detail}", flush=True)
-    print(f"{verdicts.count('ok')} of {len(verdicts)} rungs hold, "
-          f"{verdicts.count('WRONG')} silent wrong answers")
+    print(
+        f"{verdicts.count('ok')} of {len(verdicts)} rungs hold, "
+        f"{verdicts.count('WRONG')} silent wrong answers"
+    )
     return 0 if all(v == "ok" for v in verdicts) else 1
 
 

@@ -22,6 +22,7 @@ _HOME = {
     "NanoslitNetwork": "nanoslit.geometry",
     "content_key": "nanoslit.casefile",
     "open_result": "nanoslit.results.result",
+    "open_sweep": "nanoslit.sweep.dataset",
     "read_case": "nanoslit.casefile",
     "run": "nanoslit.results.result",
 }

@@ -114,7 +114,7 @@ class Output:
     ----------
     snapshot_potentials : tuple of float, optional
         Potentials at which the fields are kept, each time the last cycle passes them;
-        by default 1/4, 1/2 and 3/4 of the window, none for an empty list [V].
+        by default 1/3 and 2/3 of the window, none for an empty list [V].
     snapshot_times : tuple of float
         Further times [s].
     snapshot_vertices : bool

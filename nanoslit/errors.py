@@ -17,6 +17,7 @@ __all__ = [
     "NanoslitError",
     "ProtocolError",
     "ResultFileError",
+    "SweepError",
     "WriteFailedError",
     "closest",
     "explain",
@@ -67,6 +68,10 @@ class WriteFailedError(ResultFileError):
     """A result or checkpoint file could not be written: full disk, lost folder."""
 
     exit_code = 1
+
+
+class SweepError(NanoslitError, RuntimeError):
+    """A sweep's folder, service or request is not what it must be."""
 
 
 class MissingExtraError(NanoslitError, ImportError):

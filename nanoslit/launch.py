@@ -44,6 +44,7 @@ __all__ = [
     "command_line",
     "explain_exit",
     "start",
+    "under_launcher",
 ]
 
 CHECKPOINTED = 85
@@ -58,6 +59,7 @@ _RANK_PREFIXES = (
     "OMPI_APP", "OMPI_NUM", "OMPI_MCA_orte", "OMPI_MCA_ess", "OMPI_MCA_initial",
     "OMPI_MCA_shmem", "PMIX_", "OPAL_", "PRTE_", "HYDI_", "PMI_",
 )  # fmt: skip
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
 _IS_RANK = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 _SOCKET_PATH = 40  # longest folder below which Open MPI's socket names still fit
 
@@ -92,6 +94,11 @@ def clean_environment(
     # SIGKILL [s]: time to finish a step and save, but not to hang about
     kept.setdefault("OMPI_MCA_odls_base_sigkill_timeout", "3")
     return kept
+
+
+def under_launcher() -> bool:
+    """Whether a launcher started this process as one of several ranks."""
+    return any(name in os.environ for name in _SIZES)
 
 
 def command_line(
@@ -210,6 +217,7 @@ def start(
     *,
     ranks: int = 1,
     launcher: str | None = None,
+    stdin: int | IO[Any] = subprocess.DEVNULL,
     stdout: int | IO[Any] | None = None,
     stderr: int | IO[Any] | None = None,
     cwd: str | Path | None = None,
@@ -221,8 +229,8 @@ def start(
     ----------
     arguments, ranks, launcher
         See :func:`command_line`.
-    stdout, stderr
-        As for ``subprocess.Popen``; the parent's by default.
+    stdin, stdout, stderr
+        As for ``subprocess.Popen``; no input, and the parent's outputs, by default.
     cwd : path, optional
         Working directory.
     environment : mapping, optional
@@ -246,7 +254,7 @@ def start(
     try:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,

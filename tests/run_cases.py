@@ -13,7 +13,7 @@ from example_case import EXAMPLE
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
-    EXAMPLE.replace("sheets = 3", "sheets = 2").replace("cycles = 2", "cycles = 1")
+    EXAMPLE.replace("sheets = 3", "sheets = 2").replace("cycles = 2", "cycles = 3")
     + '[numerics]\nmesh = "coarse"\n'
 )
 
@@ -83,8 +83,8 @@ def largest_difference(a, b):
     """Return the largest difference of two runs, each trace relative to its maximum."""
     worst = 0.0
     for name, values in a.items():
-        if name.endswith("_mismatch"):  # is rounding itself
-            continue
+        if name.endswith("_mismatch") or name == "newton_iterations":
+            continue  # rounding itself, and how the solver got there
         assert values.shape == b[name].shape, name
         scale = np.abs(values).max()
         if scale:

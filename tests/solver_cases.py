@@ -132,8 +132,12 @@ def decay_rates(simulation, u, count=3):
     storage = _matrix(simulation.equations, local, 1.0) - steady
     lu, n = splu(steady), steady.shape[0]
     # from a fixed start: the default is random
-    values, vectors = eigs(LinearOperator((n, n), lambda x: lu.solve(storage @ x)), k=count,
-                           v0=np.sin(np.arange(n) + 1.0), tol=1e-12)
+    values, vectors = eigs(
+        LinearOperator((n, n), lambda x: lu.solve(storage @ x)),
+        k=count,
+        v0=np.sin(np.arange(n) + 1.0),
+        tol=1e-12,
+    )
     order = np.argsort(-values.real)
     assert np.abs(values.imag).max() < 1e-6 * values.real.max()
     modes = vectors.real.T[order].reshape(count, -1, simulation.equations.n_fields)

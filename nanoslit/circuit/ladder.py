@@ -556,7 +556,7 @@ class _Run:
         law = circuit.resistor(self.largest)
         job, outcome = self.solve(law, periodic)
         answer = self.wrap(job, outcome)
-        if circuit.q_max == "cycle":
+        if isinstance(circuit.q_max, str) and circuit.q_max == "cycle":
             answer = self.iterate(answer, periodic)
         outside = outcome.outside > OUTSIDE * job.potential_scale
         if outside.any() and not (job.drive.kinds == 1).any():

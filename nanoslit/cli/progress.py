@@ -79,6 +79,14 @@ def line(p: dict[str, Any]) -> str:
     )
 
 
+def _short(p: dict[str, Any]) -> str:
+    """Return the progress beside a bar on 80 columns."""
+    return (
+        f"{p['time']:.3g} s  {p['potential']:+.3f} V  step {p['step_size']:.1e} s  "
+        f"{p['newton_iterations']} Newton  ETA {duration_text(p['remaining'])}"
+    )
+
+
 class Reporter:
     """Shows the progress of one run on standard error and in a heartbeat file.
 
@@ -106,16 +114,17 @@ class Reporter:
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                TextColumn("{task.fields[text]}"),
+                BarColumn(bar_width=16),
+                TextColumn("{task.fields[text]}", markup=False),
                 console=_console(),
             )
-            self._task = self._bar.add_task(name, total=1.0, text="starting")
             self._bar.start()
+            self._say(text)
+            self._task = self._bar.add_task(name, total=1.0, text="starting")
         elif not self._quiet:
             self._say(text)
         self._beat({"state": "starting"}, force=True)
+        self._beaten = -math.inf  # the first step is told at once: now the run can be stopped
 
     @property
     def _quiet(self) -> bool:
@@ -138,7 +147,9 @@ class Reporter:
             if now - self._drawn >= _BAR_EVERY:
                 self._drawn = now
                 self._bar.update(
-                    self._task, completed=values["time"] / values["duration"], text=line(values)
+                    self._task,
+                    completed=values["time"] / values["duration"],
+                    text=_short(values),
                 )
         elif now - self._logged >= _LOG_EVERY and not self._quiet:
             self._logged = now
@@ -184,7 +195,7 @@ class Reporter:
 
     def _say(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
             print(text, file=sys.stderr, flush=True)
 

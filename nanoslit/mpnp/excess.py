@@ -85,16 +85,20 @@ def add_excess(simulation: Simulation, traces: Traces, count: int = EQUILIBRIA) 
     low, high = case.protocol.bounds
     table = equilibrium_table(simulation, np.linspace(low, high, count))
     charge: Any = traces["slit_charge"]
-    for part in PARTS:
-        name = f"slit_current_{part}"
-        rest = np.stack(
+    rest = {
+        part: np.stack(
             [
-                _at_charge(table["slit_charge"][:, k], table[name][:, k], charge[:, k])
-                for k in range(charge.shape[1])
+                _at_charge(table["slit_charge"][:, k], table[f"slit_current_{part}"][:, k], q)
+                for k, q in enumerate(charge.T)
             ],
             axis=1,
         )
-        traces.values[f"{name}_excess"] = traces[name] - rest
+        for part in PARTS[:2]
+    }
+    rest[PARTS[2]] = -rest[PARTS[0]] - rest[PARTS[1]]  # at rest they add up to nothing
+    for part in PARTS:
+        name = f"slit_current_{part}"
+        traces.values[f"{name}_excess"] = traces[name] - rest[part]
 
 
 def _at_charge(charge: Floats, value: Floats, at: Floats) -> Floats:

@@ -45,6 +45,7 @@ __all__ = [
 
 SCHEMA = "nanoslit-result"
 SCHEMA_VERSION = 1
+_DROPPED_BITS = 20
 
 FIELDS: dict[str, tuple[bool, str, str]] = {
     "phi": (False, "V", "electrostatic potential"),
@@ -133,7 +134,9 @@ def _field_table(simulation: Simulation, snapshots: Snapshots, shape: tuple[int,
     """Return the coordinates of the fields; the fields themselves are only labelled."""
     grid, case = simulation.grid, simulation.case
     count = len(snapshots.taken)
-    table = Table(attributes={"description": "fields on the mesh; NaN inside sheets"})
+    table = Table(
+        attributes={"description": "fields on the mesh; NaN inside sheets; rounded to 2e-10"}
+    )
     table.add("snapshot", ("snapshot",), np.arange(count), "1", "number of the snapshot")
     table.add("time", ("snapshot",), [t for t, _, _ in snapshots.taken], "s", "time")
     table.add(
@@ -153,6 +156,14 @@ def _field_table(simulation: Simulation, snapshots: Snapshots, shape: tuple[int,
 
 
 # -- writing ------------------------------------------------------------------------------
+
+
+def rounded(values: Any) -> Any:
+    """Return values with 32 bits of mantissa (2e-10): what follows is noise to compress."""
+    bits = np.ascontiguousarray(values).view(np.int64)
+    half = np.int64(1) << np.int64(_DROPPED_BITS - 1)
+    kept = (bits + half) & ~((np.int64(1) << np.int64(_DROPPED_BITS)) - np.int64(1))
+    return np.where(np.isnan(values), np.nan, kept.view(np.float64))
 
 
 @dataclass
@@ -189,7 +200,7 @@ class _Fields:
                 dataset = self._create(group, i, name, block.shape[0])
                 per_ion = FIELDS[name][0]
                 with dataset.collective:
-                    dataset[self._place(i, per_ion)] = block if per_ion else block[0]
+                    dataset[self._place(i, per_ion)] = rounded(block if per_ion else block[0])
 
     def gathered(self) -> list[dict[str, Any]] | None:
         """Return whole fields of every snapshot on rank 0, None elsewhere (collective)."""
@@ -209,7 +220,7 @@ class _Fields:
         for i, row in enumerate(rows):
             for name, data in row.items():
                 dataset = self._create(group, i, name, data.shape[0])
-                dataset[i] = data if FIELDS[name][0] else data[0]
+                dataset[i] = rounded(data if FIELDS[name][0] else data[0])
 
     @property
     def bytes(self) -> int:

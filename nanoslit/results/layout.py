@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Table", "Variable", "create", "write_scalars", "write_table"]
 
 _COMPRESS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
+_SMALL = 8192  # bytes that are not worth compressing
 _CHUNK = 1 << 17  # values in a chunk: 1 MB
 
 
@@ -56,6 +57,9 @@ def create(
     """Create a dataset: compressed and check-summed unless it is a number or empty."""
     if not shape or 0 in shape:
         return group.create_dataset(name, shape, dtype)
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size < _SMALL:
+        return group.create_dataset(name, shape, dtype, chunks=shape, fletcher32=True)
     if chunks is None:
         rows = max(1, min(shape[0], _CHUNK // max(1, int(np.prod(shape[1:])))))
         chunks = (rows, *shape[1:])
@@ -74,29 +78,29 @@ def _write(group: Any, name: str, v: Variable) -> Any:
 
 
 def label(dataset: Any, v: Variable) -> None:
-    """Attach unit, long name and (as text, for plain h5py) the dimensions."""
+    """Attach unit and long name."""
     dataset.attrs["units"] = v.unit
     dataset.attrs["long_name"] = v.long_name
-    dataset.attrs["dims"] = " ".join(v.dims)
 
 
 def write_table(group: Any, table: Table) -> None:
     """Write the variables of a table and link them by dimension scales.
 
-    Datasets that exist already (fields written in parallel) are only labelled.
+    A variable without data exists already (a field) and is only labelled.
     """
     for name, value in table.attributes.items():
         group.attrs[name] = value
+    datasets = {}
     for name, v in table.variables.items():
-        label(group[name] if name in group else _write(group, name, v), v)
-    for name, v in table.variables.items():
+        datasets[name] = group[name] if v.data is None else _write(group, name, v)
+        label(datasets[name], v)
         if v.dims == (name,):
-            group[name].make_scale(name)
+            datasets[name].make_scale(name)
     for name, v in table.variables.items():
         if v.dims == (name,):
             continue
         for i, dim in enumerate(v.dims):
-            group[name].dims[i].attach_scale(group[dim])
+            datasets[name].dims[i].attach_scale(datasets[dim])
 
 
 def write_scalars(

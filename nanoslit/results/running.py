@@ -229,8 +229,8 @@ def run_case(
     snapshot_times(case)  # complain before anything is computed
     if _finished_before(path, key, resume, overwrite, comm):
         return True
-    provenance = describe(case, comm) if comm is None or comm.rank == 0 else {}
-    with Simulation(case, comm) as simulation:
+    with Simulation(case, comm) as simulation:  # which loads the libraries to be described
+        provenance = describe(case, comm) if comm is None or comm.rank == 0 else {}
         run = _Run(simulation, path, key, warn)
         run.start(resume)
         if not _advance(run, checkpoint_every, stop or (lambda: False), report):

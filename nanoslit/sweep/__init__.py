@@ -1,1 +1,1 @@
-"""Many cases: plan, dispatch, catalogue."""
+"""Many cases: plan, catalogue, dispatch over Dask workers, one data set of all results."""

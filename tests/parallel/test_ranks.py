@@ -12,22 +12,39 @@ import pytest
 from rank_cases import CASES, SMALL
 
 HERE = Path(__file__).resolve().parent
-pytestmark = [pytest.mark.mpi, pytest.mark.skipif(
-    shutil.which("mpiexec") is None, reason="no mpiexec")]
+pytestmark = [
+    pytest.mark.mpi,
+    pytest.mark.skipif(shutil.which("mpiexec") is None, reason="no mpiexec"),
+]
 
 
 def start(ranks, folder, *names, timeout=300):
     """Run cases in child processes."""
     environment = {
-        **os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
-        "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+        **os.environ,
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+        "OMPI_MCA_mpi_yield_when_idle": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
         "PYTHONPATH": str(HERE.parents[1]),
     }
     return subprocess.run(
-        ["mpiexec", "-n", str(ranks), sys.executable, str(HERE / "rank_run.py"),
-         str(folder), *names], env=environment, capture_output=True, text=True,
-        timeout=timeout)
+        [
+            "mpiexec",
+            "-n",
+            str(ranks),
+            sys.executable,
+            str(HERE / "rank_run.py"),
+            str(folder),
+            *names,
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ LAYERS = [
     ["mpnp"],
     ["results"],
     ["sweep", "discovery", "circuit"],
-    ["plotting"],
+    ["plotting", "report"],
+    ["study"],
     ["cli"],
     ["__main__"],
 ]
@@ -36,6 +37,7 @@ HOMES = {
     "dask_jobqueue": ["sweep"],
     "deap": ["discovery", "circuit.explorer"],
     "matplotlib": ["plotting"],
+    "bokeh": ["report"],
 }
 OUTSIDE = {"sweeps", "jobs", "analysis", "tests", "conftest"}
 HEAVY = ["petsc4py", "mpi4py", "dask", "distributed", "deap", "matplotlib", "numba", "h5py"]

@@ -17,8 +17,15 @@ from nanoslit.mpnp.fluxes import (
 )
 
 NEAR_ZERO = [s * 10.0**p for p in range(-300, 1, 20) for s in (1, -1)]
-AROUND = [*np.linspace(-30, 30, 121), *np.linspace(-0.1, 0.1, 81), *NEAR_ZERO,
-          0.0199999, 0.0200001, -0.0199999, -0.0200001]
+AROUND = [
+    *np.linspace(-30, 30, 121),
+    *np.linspace(-0.1, 0.1, 81),
+    *NEAR_ZERO,
+    0.0199999,
+    0.0200001,
+    -0.0199999,
+    -0.0200001,
+]
 
 
 def precise(x):
@@ -47,21 +54,24 @@ def test_bernoulli_far_out(x):
     far = np.array([x, -x])
     assert bernoulli(far) == pytest.approx([x * np.exp(-x), x], rel=1e-13, abs=1e-300)
     assert bernoulli_slope(far) == pytest.approx(
-        [(1 - x) * np.exp(-x), -1.0], rel=1e-13, abs=1e-300)
+        [(1 - x) * np.exp(-x), -1.0], rel=1e-13, abs=1e-300
+    )
 
 
 Z, C0 = np.array([2.0, 1.0, -1.0]), np.array([0.2, 0.3, 0.7])
 number = st.floats(-6, 6)
 states = st.lists(number, min_size=8, max_size=8).map(
-    lambda x: (np.array(x[:4]), np.array(x[4:])))
+    lambda x: (np.array(x[:4]), np.array(x[4:]))
+)
 packings = st.sampled_from([0.0, 0.03, 0.4])
 
 
 def sides(state, packing):
     u = np.array(state)  # (2, 4): phi, mu of k and l
     v = packing * C0 / C0.sum()
-    return [(u[s, :1], u[s, 1:, None], compose(u[s, 1:, None], u[s, :1], Z, C0, v))
-            for s in (0, 1)]
+    return [
+        (u[s, :1], u[s, 1:, None], compose(u[s, 1:, None], u[s, :1], Z, C0, v)) for s in (0, 1)
+    ]
 
 
 def flux_of(state, packing):
@@ -77,7 +87,8 @@ def test_composition_is_physical_and_consistent(state, packing):
     assert c.packing.sum() < 1
     # mu = ln(c / bulk activity) + z phi + ln gamma, relative to the bulk
     assert c.ln_c - np.log(C0)[:, None] + Z[:, None] * phi + c.ln_gamma == pytest.approx(
-        mu, abs=1e-12)
+        mu, abs=1e-12
+    )
     if packing:
         volume = packing / C0.sum()
         gamma = (1 - volume * C0.sum()) / (1 - volume * c.c.sum())
@@ -108,8 +119,7 @@ def test_parts_add_up_to_the_flux(state, packing, floor):
     potentials = np.abs(np.array(state)).max() + np.abs(k.ln_c) + np.abs(l.ln_c)
     mobility = np.maximum(np.abs(k.c), np.abs(l.c)) * np.exp(6) + least
     size = sum(np.abs(p) for p in parts) + np.abs(total)
-    assert (np.abs(sum(parts) - total) <= 1e-13 * size
-            + 1e-16 * mobility * potentials).all()
+    assert (np.abs(sum(parts) - total) <= 1e-13 * size + 1e-16 * mobility * potentials).all()
 
 
 @given(states)
@@ -149,7 +159,10 @@ def test_weak_gradients_give_the_continuous_flux():
     (phi_k, mu_k, k), (phi_l, mu_l, l), (_, _, m) = at(-h / 2), at(h / 2), at(0)  # noqa: E741
     parts = split_flux(k, l, phi_k - phi_l, Z, mu_k - mu_l, np.zeros((3, 1)))
     grad_c = (l.c - k.c) / h
-    expected = (-grad_c, -Z[:, None] * m.c * 0.5,
-                -m.c * a3 * grad_c.sum() / (1 - a3 * m.c.sum()))
+    expected = (
+        -grad_c,
+        -Z[:, None] * m.c * 0.5,
+        -m.c * a3 * grad_c.sum() / (1 - a3 * m.c.sum()),
+    )
     for part, value in zip(parts, expected, strict=True):
         assert part / h == pytest.approx(value, rel=1e-8, abs=1e-9)

@@ -26,16 +26,24 @@ def cases(draw):
     g = NanoslitNetwork(
         slit_size=draw(st.floats(0.4, 6.0)) * nm,
         sheet_length=draw(st.floats(1.2, 12.0)) * opening * nm,
-        opening=opening * nm, sheets=draw(st.integers(1, 4)),
-        sheet_thickness=draw(st.floats(0.1, 2.0)) * nm, reservoir=draw(lengths) * nm,
-        arrangement=draw(st.sampled_from(["staggered", "aligned"])))
+        opening=opening * nm,
+        sheets=draw(st.integers(1, 4)),
+        sheet_thickness=draw(st.floats(0.1, 2.0)) * nm,
+        reservoir=draw(lengths) * nm,
+        arrangement=draw(st.sampled_from(["staggered", "aligned"])),
+    )
     mesh = draw(st.sampled_from([COARSE, PRESETS["coarse"], MeshSpacing(0.3, 2.0, 100.0)]))
-    return case(g, hold(draw(st.sampled_from([0.05, 0.4]))), mesh=mesh,
-                cell=draw(st.sampled_from(["half", "full"])))
+    return case(
+        g,
+        hold(draw(st.sampled_from([0.05, 0.4]))),
+        mesh=mesh,
+        cell=draw(st.sampled_from(["half", "full"])),
+    )
 
 
-every_case = settings(max_examples=40, deadline=None,
-                      suppress_health_check=[HealthCheck.too_slow])
+every_case = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def fluid_area(c):
@@ -74,8 +82,7 @@ def test_lines_rise_and_pass_through_every_surface(c):
 def test_cuts_lie_midway_between_two_lines(c):
     grid, g = build_grid(c), c.geometry
     x, y = tensor(c, grid)
-    middles = [(x, g.sheet_front(k) + 0.5 * g.sheet_thickness)
-               for k in range(1, g.sheets + 1)]
+    middles = [(x, g.sheet_front(k) + 0.5 * g.sheet_thickness) for k in range(1, g.sheets + 1)]
     middles += [(x, g.reservoir - d) for d in open_space_distances(c)]
     middles.append((y, 0.5 * g.height))
     for lines, p in middles:
@@ -104,8 +111,9 @@ def test_volumes_and_areas_add_up(c):
     for e in range(electrodes):
         assert grid.wall_area[grid.wall_electrode == e].sum() == pytest.approx(g.wall_area)
     for cut in grid.cuts:
-        width = {"opening": 0.5 * g.opening, "slit": g.slit_size,
-                 "open_space": g.height}[cut.name]
+        width = {"opening": 0.5 * g.opening, "slit": g.slit_size, "open_space": g.height}[
+            cut.name
+        ]
         assert grid.face[cut.edges].sum() == pytest.approx(width)
         assert grid.area[cut.edges].sum() == pytest.approx(width)
 
@@ -167,9 +175,13 @@ def test_open_space_planes_fit_into_the_reservoir():
 
 def test_sum_across_a_layer_is_of_third_order():
     """Areas of the edges along a wall integrate a smooth profile."""
+
     def error(factor):
-        c = planar(hold(0.02), reservoir=4 * nm,
-                   mesh=MeshSpacing(0.4 / factor, 0.5 / factor, 3.0 / factor))
+        c = planar(
+            hold(0.02),
+            reservoir=4 * nm,
+            mesh=MeshSpacing(0.4 / factor, 0.5 / factor, 3.0 / factor),
+        )
         grid = build_grid(c)
         length, wall = c.electrolyte.debye_length, c.geometry.reservoir
         along = np.flatnonzero((grid.k >= 0) & (grid.ix[grid.k] == grid.ix[grid.l]))

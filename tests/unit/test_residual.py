@@ -49,8 +49,10 @@ def test_jacobian_against_finite_differences(name, part, shift):
     h, v = 1e-6, 2.0
     for _ in range(6):
         d = random_state(equations, rng)
-        change = (equations.residual(u + h * d, v, shift, 0.0)
-                  - equations.residual(u - h * d, v, shift, 0.0)) / (2 * h)
+        change = (
+            equations.residual(u + h * d, v, shift, 0.0)
+            - equations.residual(u - h * d, v, shift, 0.0)
+        ) / (2 * h)
         expected = np.einsum("nalb,lb->na", jacobian, d[:-1])
         size = np.einsum("nalb,lb->na", np.abs(jacobian), np.abs(d[:-1]))
         assert (np.abs(change - expected) <= 1e-7 * size + 1e-8).all()
@@ -90,7 +92,8 @@ def test_fluxes_cancel_in_the_sum():
     u = random_state(e, np.random.default_rng(3))
     flux = e.ion_flux(u)
     assert np.abs(e.residual(u, 1.0, 0.0, 0.0)[:, 1:].sum(axis=0)).max() < (
-        1e-13 * np.abs(flux).sum())
+        1e-13 * np.abs(flux).sum()
+    )
 
 
 def test_the_parts_add_up_on_every_edge():
@@ -122,9 +125,18 @@ def test_compiled_fluxes_are_the_documented_formula():
     mu = u[:, 1:].T
     eta = e.z[:, None] * (u[k, 0] - u[l, 0]) + comp.ln_gamma[k] - comp.ln_gamma[l]
     ions = c.electrolyte.ions
-    d = np.array([i.diffusivity * (1.0 if i.diffusivity_factor is None else
-                                   i.diffusivity_factor(comp.c * e.scales.concentration)[0])
-                  * np.ones(comp.c.shape[1]) for i in ions])
+    d = np.array(
+        [
+            i.diffusivity
+            * (
+                1.0
+                if i.diffusivity_factor is None
+                else i.diffusivity_factor(comp.c * e.scales.concentration)[0]
+            )
+            * np.ones(comp.c.shape[1])
+            for i in ions
+        ]
+    )
     d = 0.5 * (d[:, k] + d[:, l]) / max(i.diffusivity for i in ions)
     flux = excess_flux(comp.c[:, k], eta, mu[:, k], mu[:, l])
     expected = e.conductance * d * (flux + e.floor[:, None] * (mu[:, k] - mu[:, l]))

@@ -21,17 +21,23 @@ def newest_first(lengths):
     return np.concatenate([[0.0], -np.cumsum(lengths)]) + 1.0
 
 
-@pytest.mark.parametrize(("order", "weights"), [
-    (1, [1, -1]), (2, [3 / 2, -2, 1 / 2]), (3, [11 / 6, -3, 3 / 2, -1 / 3]),
-    (4, [25 / 12, -4, 3, -4 / 3, 1 / 4]),
-    (5, [137 / 60, -5, 5, -10 / 3, 5 / 4, -1 / 5])])
+@pytest.mark.parametrize(
+    ("order", "weights"),
+    [
+        (1, [1, -1]),
+        (2, [3 / 2, -2, 1 / 2]),
+        (3, [11 / 6, -3, 3 / 2, -1 / 3]),
+        (4, [25 / 12, -4, 3, -4 / 3, 1 / 4]),
+        (5, [137 / 60, -5, 5, -10 / 3, 5 / 4, -1 / 5]),
+    ],
+)
 def test_weights_of_equal_steps(order, weights):
     assert bdf_weights(-np.arange(order + 1.0)) == pytest.approx(weights, rel=1e-13)
 
 
 @given(steps, st.integers(1, MAX_ORDER))
 def test_weights_are_exact_for_polynomials(lengths, order):
-    t = newest_first(lengths)[:order + 1]
+    t = newest_first(lengths)[: order + 1]
     w = bdf_weights(t)
     for p in range(order + 1):
         exact = p * t[0] ** (p - 1) if p else 0.0
@@ -41,7 +47,7 @@ def test_weights_are_exact_for_polynomials(lengths, order):
 
 @given(steps, st.integers(1, MAX_ORDER))
 def test_weights_of_the_next_power_show_the_order(lengths, order):
-    t = newest_first(lengths)[:order + 1]
+    t = newest_first(lengths)[: order + 1]
     # derivative of prod(t - t_j) over all points, which the formula takes for zero
     assert bdf_weights(t) @ np.prod(t[:, None] - t[None, :], axis=1) == 0
 

@@ -23,7 +23,8 @@ CASES = {
     "half": case(network(3), CV),
     "full": case(network(2), CV, cell="full"),
     "full, three ions, from charge": case(
-        network(1), BIPOLAR, cell="full", electrolyte=three_ions()),
+        network(1), BIPOLAR, cell="full", electrolyte=three_ions()
+    ),
     "aligned": case(network(2, arrangement="aligned"), BIPOLAR),
     "stern": case(network(2), STEPS, stern=0.3),
     "stern, full": case(network(1), TABLE, stern=0.3, cell="full"),
@@ -73,19 +74,23 @@ def test_parts_add_up_and_charges_close(runs, name):
     assert parts == pytest.approx(t["open_space_current"], rel=1e-9, abs=1e-9 * scale)
     charge = t["electrode_charge"]
     stored = t["exterior_charge"] + (
-        t["slit_charge"].sum(axis=-1) if "slit_charge" in t else 0.0)
+        t["slit_charge"].sum(axis=-1) if "slit_charge" in t else 0.0
+    )
     if "full" in name:
         # the layers hold what the conductor holds but for the field across the mid-plane
         assert charge.sum(axis=1) == pytest.approx(
-            np.zeros(charge.shape[0]), abs=1e-9 * np.abs(charge).max())
+            np.zeros(charge.shape[0]), abs=1e-9 * np.abs(charge).max()
+        )
         assert stored.sum(axis=1) == pytest.approx(
-            np.zeros(charge.shape[0]), abs=1e-9 * np.abs(charge).max())
+            np.zeros(charge.shape[0]), abs=1e-9 * np.abs(charge).max()
+        )
 
 
 def test_slit_charge_is_the_integral_of_its_currents(runs):
     """Region balance between two openings, rebuilt from traces by the trapezoidal rule."""
-    with Simulation(case(network(3), CyclicVoltammetry(0.0, 0.2, 1e7, 1), tolerance=1e-4,
-                         max_step=2e-10)) as s:
+    with Simulation(
+        case(network(3), CyclicVoltammetry(0.0, 0.2, 1e7, 1), tolerance=1e-4, max_step=2e-10)
+    ) as s:
         t = s.run()
     inflow = np.concatenate([t["mouth_current"][:, None], t["opening_current"]], axis=1)
     # positive towards the reservoir: slit k gains stored charge when current leaves it

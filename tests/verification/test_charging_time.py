@@ -11,8 +11,9 @@ from solver_cases import decay_rates, hold, planar
 C0 = 1000.0
 
 
-@pytest.mark.parametrize(("epsilon", "root"), [
-    (0.1, 9.45649), (0.05, 19.4799), (0.02, 49.4923)])
+@pytest.mark.parametrize(
+    ("epsilon", "root"), [(0.1, 9.45649), (0.05, 19.4799), (0.02, 49.4923)]
+)
 def test_slowest_time_of_the_linear_cell(epsilon, root):
     """Half cell: bulk at the mid-plane, which odd symmetry makes exact at small signal."""
     assert exact.slowest_charging_time(epsilon) == pytest.approx(root, rel=2e-6)
@@ -30,8 +31,14 @@ def test_slowest_time_from_a_held_step():
     salt = Electrolyte.symmetric(C0)
     epsilon = 0.1
     tau = exact.slowest_charging_time(epsilon) * salt.debye_length**2 / 2e-9
-    c = planar(hold(1e-5, 8 * tau), salt.debye_length / epsilon, electrolyte=salt,
-               mesh="standard", tolerance=1e-6, max_step=0.1 * tau)
+    c = planar(
+        hold(1e-5, 8 * tau),
+        salt.debye_length / epsilon,
+        electrolyte=salt,
+        mesh="standard",
+        tolerance=1e-6,
+        max_step=0.1 * tau,
+    )
     with Simulation(c) as s:
         traces = s.run()
     t, i = traces["time"], traces["electrode_current"]
@@ -51,8 +58,15 @@ def double_layer_charge(v, nu, epsilon, mesh="coarse", tolerance=1e-4):
     salt = Electrolyte.symmetric(C0, ion_size=exact.ion_size(nu, C0))
     gap = salt.debye_length / epsilon
     unit = salt.debye_length * gap / 2e-9
-    c = planar(hold(2 * v * salt.thermal_voltage, 4 * unit), gap, electrolyte=salt,
-               cell="full", mesh=mesh, tolerance=tolerance, max_step=0.1 * unit)
+    c = planar(
+        hold(2 * v * salt.thermal_voltage, 4 * unit),
+        gap,
+        electrolyte=salt,
+        cell="full",
+        mesh=mesh,
+        tolerance=tolerance,
+        max_step=0.1 * unit,
+    )
     with Simulation(c) as s:
         traces = s.run()
     scale = salt.debye_capacitance * salt.thermal_voltage
@@ -66,11 +80,17 @@ def deviation(v, nu, epsilon, **numerics):
     return np.abs(q[chosen] / exact.rc_charge(v, nu, t[chosen]) - 1).max()
 
 
-@pytest.mark.parametrize(("v", "nu", "bound", "falls"), [
-    # the model's own error: of order epsilon at small potential; where the layers take up
-    # salt, its depletion reaches sqrt(epsilon) of the gap and is itself of that order
-    (0.1, 0.346, 0.01, 0.5), (1.0, 0.346, 0.01, 0.5),
-    (4.0, 0.346, 0.025, 0.5**0.5), (4.0, 0.05, 0.07, 0.5**0.5)])
+@pytest.mark.parametrize(
+    ("v", "nu", "bound", "falls"),
+    [
+        # the model's own error: of order epsilon at small potential; where the layers take up
+        # salt, its depletion reaches sqrt(epsilon) of the gap and is itself of that order
+        (0.1, 0.346, 0.01, 0.5),
+        (1.0, 0.346, 0.01, 0.5),
+        (4.0, 0.346, 0.025, 0.5**0.5),
+        (4.0, 0.05, 0.07, 0.5**0.5),
+    ],
+)
 def test_weakly_nonlinear_charging(v, nu, bound, falls):
     accurate = {"mesh": "standard", "tolerance": 1e-5}
     near = deviation(v, nu, 0.02, **accurate)
@@ -79,8 +99,9 @@ def test_weakly_nonlinear_charging(v, nu, bound, falls):
         assert deviation(v, nu, 0.01, **accurate) / near == pytest.approx(falls, abs=0.03)
 
 
-@pytest.mark.parametrize(("v", "nu", "charge"), [
-    (1.0, 0.346, 0.6347), (4.0, 0.346, 2.488), (4.0, 0.05, 2.592)])
+@pytest.mark.parametrize(
+    ("v", "nu", "charge"), [(1.0, 0.346, 0.6347), (4.0, 0.346, 2.488), (4.0, 0.05, 2.592)]
+)
 def test_charge_of_an_independent_1d_solution(v, nu, charge):
     """q(t = 1), epsilon = 0.02, of a 1D solution with 100 cells made elsewhere."""
     t, q = double_layer_charge(v, nu, 0.02)
@@ -95,8 +116,15 @@ def test_stern_layer_in_the_linear_rc_limit():
     def error(epsilon):
         gap = salt.debye_length / epsilon
         tau = series * salt.debye_length * gap / 2e-9
-        c = planar(hold(1e-5, 3 * tau), gap, electrolyte=salt, mesh="standard",
-                   stern=0.5 * salt.debye_capacitance, tolerance=1e-5, max_step=0.1 * tau)
+        c = planar(
+            hold(1e-5, 3 * tau),
+            gap,
+            electrolyte=salt,
+            mesh="standard",
+            stern=0.5 * salt.debye_capacitance,
+            tolerance=1e-5,
+            max_step=0.1 * tau,
+        )
         with Simulation(c) as s:
             traces = s.run()
         t = traces["time"] / tau

@@ -20,15 +20,16 @@ def edge_fluxes(simulation, u):
     return e.ion_flux(local).T, e.conductance * d * c
 
 
-SALTS = {"hydrated": Electrolyte.symmetric(1000.0, ion_size=0.66 * nm),
-         "three ions": three_ions(0.5 * nm)}
+SALTS = {
+    "hydrated": Electrolyte.symmetric(1000.0, ion_size=0.66 * nm),
+    "three ions": three_ions(0.5 * nm),
+}
 
 
 @pytest.mark.parametrize("salt", SALTS)
 @pytest.mark.parametrize("volts", [0.1, 0.5, 1.0])
 def test_no_flux_at_rest(volts, salt):
-    with Simulation(case(network(2), hold(volts), electrolyte=SALTS[salt],
-                         mesh="coarse")) as s:
+    with Simulation(case(network(2), hold(volts), electrolyte=SALTS[salt], mesh="coarse")) as s:
         u = s.equilibrium(volts / s.scales.potential)
         flux, size = edge_fluxes(s, u)
     assert (np.abs(flux) <= 1e-12 * size).all()
@@ -47,8 +48,9 @@ def test_held_network_decays_at_the_slowest_eigenvalue():
         sizes.append((np.abs(flux) / size).max())
         times.append(simulation.time)
 
-    long = case(network(2), hold(volts, 32 / rate), mesh="coarse", tolerance=1e-6,
-                max_step=0.25 / rate)
+    long = case(
+        network(2), hold(volts, 32 / rate), mesh="coarse", tolerance=1e-6, max_step=0.25 / rate
+    )
     with Simulation(long) as s:
         s.run(record)
     sizes, times = np.array(sizes), np.array(times)

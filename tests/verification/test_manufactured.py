@@ -23,9 +23,13 @@ from nanoslit.units import nm
 from solver_cases import hold
 
 FACTOR = "exp(-0.2*c_total)*(1 + 0.1*c1)"
-SALT = Electrolyte((
-    Ion("Mg2+", 2, 0.7e-9, 500.0, ExpressionFactor(FACTOR, 2)), Ion("Cl-", -1, 2.0e-9, 1000.0),
-), ion_size=0.5 * nm)
+SALT = Electrolyte(
+    (
+        Ion("Mg2+", 2, 0.7e-9, 500.0, ExpressionFactor(FACTOR, 2)),
+        Ion("Cl-", -1, 2.0e-9, 1000.0),
+    ),
+    ion_size=0.5 * nm,
+)
 X, Y = 3.0, 2.0  # Debye lengths
 CASE = Case("manufactured", SALT, Planar(X * SALT.debye_length), hold(0.05))
 SCALES = Scales.of(CASE)
@@ -39,10 +43,18 @@ def solution():
     v = sp.Rational(6, 5) * sp.sin(sp.Rational(3, 2) * t + sp.Rational(3, 10))
     phi = v * s + sp.cos(t) / 2 * sp.sin(sp.pi * s) * sp.cos(sp.pi * eta)
     rise = sp.sin(sp.pi * s / 2)
-    mu = [rise * (sp.Rational(3, 5) * sp.cos(2 * t)
-                  + sp.Rational(3, 10) * sp.sin(t) * sp.cos(sp.pi * eta)),
-          rise * (sp.Rational(2, 5) * sp.sin(2 * t)
-                  - sp.Rational(1, 4) * sp.cos(t) * sp.cos(sp.pi * eta))]
+    mu = [
+        rise
+        * (
+            sp.Rational(3, 5) * sp.cos(2 * t)
+            + sp.Rational(3, 10) * sp.sin(t) * sp.cos(sp.pi * eta)
+        ),
+        rise
+        * (
+            sp.Rational(2, 5) * sp.sin(2 * t)
+            - sp.Rational(1, 4) * sp.cos(t) * sp.cos(sp.pi * eta)
+        ),
+    ]
     z = [i.charge for i in SALT.ions]
     bulk = [i.concentration / SCALES.concentration for i in SALT.ions]
     packing = [SALT.ion_volume * i.concentration for i in SALT.ions]
@@ -54,8 +66,9 @@ def solution():
     largest = max(i.diffusivity for i in SALT.ions)
     d = [SALT.ions[0].diffusivity / largest * slow, SALT.ions[1].diffusivity / largest]
 
-    forcing = [-sp.diff(phi, x, 2) - sp.diff(phi, y, 2)
-               - sum(q * a for q, a in zip(z, c, strict=True))]
+    forcing = [
+        -sp.diff(phi, x, 2) - sp.diff(phi, y, 2) - sum(q * a for q, a in zip(z, c, strict=True))
+    ]
     for a, m, e in zip(c, mu, d, strict=True):
         flow = [-e * a * sp.diff(m, r) for r in (x, y)]
         forcing.append(sp.diff(a, t) + sp.diff(flow[0], x) + sp.diff(flow[1], y))
@@ -63,11 +76,16 @@ def solution():
     def function(expressions):
         f = sp.lambdify((x, y, t), expressions, "numpy", cse=True)
         return lambda at_x, at_y, at_t: np.stack(
-            [np.broadcast_to(a, np.shape(at_x)) for a in f(at_x, at_y, at_t)], axis=-1)
+            [np.broadcast_to(a, np.shape(at_x)) for a in f(at_x, at_y, at_t)], axis=-1
+        )
 
     packed = SALT.ion_volume * SCALES.concentration * sum(c)
-    return {"state": function([phi, *mu]), "forcing": function(forcing),
-            "packing": function([packed]), "potential": sp.lambdify(t, v, "numpy")}
+    return {
+        "state": function([phi, *mu]),
+        "forcing": function(forcing),
+        "packing": function([packed]),
+        "potential": sp.lambdify(t, v, "numpy"),
+    }
 
 
 def lines(cells, length, stretch):
@@ -85,11 +103,21 @@ def rectangle(cells):
     hx, hy = np.diff(xs), np.diff(ys)
     edges, _, _ = mesh._edges(CASE, node, solid, hx, hy)
     return mesh.Grid(
-        x_lines=xs, y_lines=ys, node=node, ix=ix, iy=iy,
-        volume=mesh._volumes(solid, hx, hy)[ix, iy], **edges,
+        x_lines=xs,
+        y_lines=ys,
+        node=node,
+        ix=ix,
+        iy=iy,
+        volume=mesh._volumes(solid, hx, hy)[ix, iy],
+        **edges,
         compact=mesh._compact_storage(node, ix, iy, solid, hx, hy),
-        **mesh._walls(CASE, node, solid, xs, hx, hy), region=np.full(ix.size, -1), cuts=(),
-        readings=(), n_electrodes=1, n_slits=0)
+        **mesh._walls(CASE, node, solid, xs, hx, hy),
+        region=np.full(ix.size, -1),
+        cuts=(),
+        readings=(),
+        n_electrodes=1,
+        n_slits=0,
+    )
 
 
 class Problem:
@@ -115,8 +143,11 @@ class Problem:
         inside, compact = f(*self.at, time), self.grid.compact / SCALES.length**2
         beyond = f(np.zeros_like(self.at[0]), self.at[1], time)  # on the reservoir's line
         n = self.grid.n_nodes
-        out = (self.grid.volume[:, None] / SCALES.length**2 * inside
-               + compact[:, :n] @ inside + compact[:, [n]].toarray() * beyond)
+        out = (
+            self.grid.volume[:, None] / SCALES.length**2 * inside
+            + compact[:, :n] @ inside
+            + compact[:, [n]].toarray() * beyond
+        )
         out[self.equations.wall_node, 0] = 0.0  # there the potential is given
         return out
 
@@ -124,8 +155,10 @@ class Problem:
         """Return the forcing that makes the nodal values exact: no error in space."""
         u = self.cell.with_ghosts(self.state(time))
         weights = {1: 3 / 4, 2: -3 / 20, 3: 1 / 60}
-        rate = sum(w * (self.stored(time + i * d) - self.stored(time - i * d)) / d
-                   for i, w in weights.items())
+        rate = sum(
+            w * (self.stored(time + i * d) - self.stored(time - i * d)) / d
+            for i, w in weights.items()
+        )
         v = float(solution()["potential"](time))
         return self.equations.residual(u, v, 0.0, rate)
 
@@ -138,8 +171,14 @@ class Problem:
             now = times[0] + dt
             w = bdf_weights(np.array([now, *times[:order]]))
             old = sum(a * b for a, b in zip(w[1:], amounts, strict=False))
-            u = self.cell.solve(u, voltage=float(solution()["potential"](now)), shift=w[0],
-                                history=old, source=source(now), atol=1e-12)
+            u = self.cell.solve(
+                u,
+                voltage=float(solution()["potential"](now)),
+                shift=w[0],
+                history=old,
+                source=source(now),
+                atol=1e-12,
+            )
             e = self.equations
             times.insert(0, now)
             amounts.insert(0, e.stored(e.compose(self.cell.with_ghosts(u))))

@@ -17,12 +17,18 @@ def shares(slit, *, mesh="standard", length=60.0, volts=1e-3, **changes):
     One sheet: a slit from the opening to the symmetry line. The sweep lasts some times
     the slit's own time constant, many times the relaxation across it.
     """
-    g = network(1, slit_size=slit * nm, sheet_length=length * slit * nm,
-                opening=2 * slit * nm, reservoir=2 * nm)
+    g = network(
+        1,
+        slit_size=slit * nm,
+        sheet_length=length * slit * nm,
+        opening=2 * slit * nm,
+        reservoir=2 * nm,
+    )
     path = g.height / 0.304e-9
     sweep = 0.5 * path**2 * 0.304e-9**2 / 2e-9 * 0.3 / (slit * 0.5)
-    c = case(g, CyclicVoltammetry(0.0, volts, volts / sweep, 1), mesh=mesh, tolerance=1e-3,
-             **changes)
+    c = case(
+        g, CyclicVoltammetry(0.0, volts, volts / sweep, 1), mesh=mesh, tolerance=1e-3, **changes
+    )
     with Simulation(c) as s:
         while s.segment == 0 or not s.history.times:
             s.advance() if s.history.times else s.start()
@@ -43,4 +49,5 @@ def test_diffusive_share_of_small_potentials(slit):
 @pytest.mark.parametrize(("slit", "share"), [(1.5, 0.3998), (2.0, 0.303), (5.0, 0.122)])
 def test_closed_form_of_the_share(slit, share):
     assert exact.diffusive_share(slit * nm / exact.debye_length(1000.0)) == pytest.approx(
-        share, abs=2e-3)
+        share, abs=2e-3
+    )

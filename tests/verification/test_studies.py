@@ -13,9 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def program(*arguments, timeout=280):
     return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)], cwd=ROOT, capture_output=True,
-        text=True, timeout=timeout,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
 
 
 def test_a_few_rungs_of_the_ladder():
@@ -38,8 +42,9 @@ def test_the_whole_ladder():
 
 @pytest.mark.slow
 def test_presets_keep_their_promises(tmp_path):
-    done = program("analysis.mesh_study", "--cases", "d0.8_a0.4_0.2V", "--json",
-                   tmp_path / "errors.json")
+    done = program(
+        "analysis.mesh_study", "--cases", "d0.8_a0.4_0.2V", "--json", tmp_path / "errors.json"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     errors = json.loads((tmp_path / "errors.json").read_text())["d0.8_a0.4_0.2V"]
     for quantity in ("R_c", "gamma", "CV area"):

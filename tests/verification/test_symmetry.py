@@ -8,10 +8,21 @@ from nanoslit.mpnp.simulation import Simulation
 from nanoslit.protocol import PotentialTable
 from solver_cases import case, network
 
-ODD = ("electrode_charge", "electrode_current", "slit_charge", "slit_potential",
-       "trans_slit_voltage", "opening_current", "opening_current_migration",
-       "opening_current_diffusion", "opening_current_steric", "slit_current",
-       "exterior_charge", "mouth_voltage", "open_space_potential")
+ODD = (
+    "electrode_charge",
+    "electrode_current",
+    "slit_charge",
+    "slit_potential",
+    "trans_slit_voltage",
+    "opening_current",
+    "opening_current_migration",
+    "opening_current_diffusion",
+    "opening_current_steric",
+    "slit_current",
+    "exterior_charge",
+    "mouth_voltage",
+    "open_space_potential",
+)
 
 
 def triangle(volts):
@@ -51,7 +62,8 @@ def test_electrodes_of_a_symmetric_full_cell_mirror_each_other():
         scale = np.abs(t[name]).max()
         assert np.abs(t[name][:, 0] + t[name][:, 1]).max() <= 1e-8 * scale, name
     assert t["slit_ion_content"][:, 0] == pytest.approx(
-        t["slit_ion_content"][:, 1, :, ::-1], rel=1e-8)
+        t["slit_ion_content"][:, 1, :, ::-1], rel=1e-8
+    )
 
 
 def test_half_of_a_small_signal_full_cell_is_a_half_cell():
@@ -61,6 +73,8 @@ def test_half_of_a_small_signal_full_cell_is_a_half_cell():
         full = s.run()
     with Simulation(case(network(2), triangle(v))) as s:
         half = s.run()
-    top = [np.interp(1e-8, r["time"], q) for r, q in (
-        (full, full["electrode_charge"][:, 0]), (half, half["electrode_charge"]))]
+    top = [
+        np.interp(1e-8, r["time"], q)
+        for r, q in ((full, full["electrode_charge"][:, 0]), (half, half["electrode_charge"]))
+    ]
     assert top[0] == pytest.approx(top[1], rel=2e-3)

@@ -59,7 +59,10 @@ def resume(folder, *more):
     return traces(folder / "r.h5")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, signal.SIGUSR1, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_signal_writes_a_checkpoint(folder, whole, number):
     process = start(folder, "run", "case.toml", "-o", "r.h5", "--heartbeat", "hb")
     wait_for(lambda: beats(folder), process)
@@ -128,7 +131,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.mpi)])
+@pytest.mark.parametrize(
+    "ranks", [1, pytest.param(2, marks=[pytest.mark.mpi, pytest.mark.slow])]
+)
 def test_full_disk(folder, whole, small_disk, ranks):
     disk, resize = small_disk
     words = ("run", "case.toml", "-o", disk / "r.h5", "--ranks", ranks)
@@ -171,7 +176,9 @@ def test_killed_rank_ends_the_run_and_resumes_on_other_rank_counts(folder, whole
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_signal_to_the_whole_group_reaches_the_ranks_as_a_request(folder, number):
     process = start(
         folder,
@@ -192,6 +199,7 @@ def test_signal_to_the_whole_group_reaches_the_ranks_as_a_request(folder, number
     assert (folder / "r.h5.checkpoint-0").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.mpi
 def test_killed_launcher_leaves_no_rank(folder):
     process = start(
@@ -215,6 +223,7 @@ def test_killed_launcher_leaves_no_rank(folder):
     assert not (folder / "r.h5").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.mpi
 def test_bare_mpirun_stops_on_usr1(folder):
     process = start(
@@ -240,6 +249,7 @@ def children(number):
     return [number, *(n for child in below for n in children(child))]
 
 
+@pytest.mark.slow
 @pytest.mark.mpi
 def test_all_ranks_killed(folder, whole):
     process = start(

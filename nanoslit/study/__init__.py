@@ -1,0 +1,1 @@
+"""The whole chain: sweep, law, circuits against the solved cells, design space, report."""

@@ -1,0 +1,185 @@
+"""Where Dask workers come from: this machine, SLURM jobs, or a scheduler that runs already."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanoslit.errors import MissingExtraError, SweepError
+
+if TYPE_CHECKING:
+    from nanoslit.sweep.plan import Execution, Resources, Slurm
+
+__all__ = ["Where", "connect", "cores", "local_workers", "slurm_job_script"]
+
+_DEATH_TIMEOUT = 60
+_QUIET = {
+    # the service decides itself what happens to points of a worker that died
+    "distributed.scheduler.allowed-failures": 0,
+    # a batch waits at the scheduler for the first free worker, not in a worker's queue
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.logging.distributed": "critical",
+    "distributed.admin.tick.limit": "1h",
+    "distributed.comm.timeouts.connect": "30s",
+    # a solver process may start while the worker has much memory: no limits of Dask
+    "distributed.worker.memory.terminate": False,
+    "distributed.worker.memory.pause": False,
+}
+
+
+@dataclass(frozen=True)
+class Where:
+    """How to reach workers; from the plan and the command line."""
+
+    cluster: str = "local"
+    workers: int | None = None
+    scheduler_file: Path | None = None
+    address: str | None = None
+    dashboard: bool = False
+
+    @property
+    def external(self) -> bool:
+        """Whether the scheduler is not ours."""
+        return bool(self.scheduler_file or self.address)
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def local_workers(where: Where, resources: Resources) -> int:
+    """Return how many points run at once on this machine: cores and memory bound it."""
+    if where.workers is not None:
+        return where.workers
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fits = int(0.9 * memory // resources.memory)
+    return max(1, min(cores() // resources.most_ranks, fits))
+
+
+def _dask() -> Any:
+    try:
+        import dask
+        import distributed  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("a sweep needs Dask: pip install 'nanoslit[sweep]'") from None
+    return dask
+
+
+def connect(
+    where: Where, execution: Execution, resources: Resources, stack: ExitStack
+) -> tuple[Any, int | None]:
+    """Return a Dask client and the number of workers to expect (None: whoever comes).
+
+    Everything that is started is entered into ``stack``, which ends it.
+
+    Raises
+    ------
+    MissingExtraError
+        If Dask is not installed.
+    SweepError
+        If there is no scheduler at the given address.
+    """
+    dask = _dask()
+    from distributed import Client, LocalCluster
+
+    dask.config.set(_QUIET)
+    if where.external:
+        return _join(where, stack), None
+    if where.cluster == "slurm":
+        cluster = stack.enter_context(_slurm_cluster(execution, resources))
+        n = where.workers or 1
+        cluster.scale(jobs=n)
+    else:
+        n = local_workers(where, resources)
+        cluster = stack.enter_context(
+            LocalCluster(
+                n_workers=n, threads_per_worker=1, processes=True, memory_limit=0,
+                dashboard_address="127.0.0.1:0" if where.dashboard else None,
+                host="127.0.0.1", silence_logs=50, local_directory=None,
+            )
+        )  # fmt: skip
+    return stack.enter_context(Client(cluster)), n
+
+
+def _join(where: Where, stack: ExitStack) -> Any:
+    from distributed import Client
+
+    try:
+        if where.scheduler_file is not None:
+            if not where.scheduler_file.exists():
+                raise SweepError(
+                    f"{where.scheduler_file}: no such scheduler file; start one with "
+                    f"`dask scheduler --scheduler-file {where.scheduler_file}`"
+                )
+            return stack.enter_context(
+                Client(scheduler_file=str(where.scheduler_file), timeout=30)
+            )
+        return stack.enter_context(Client(where.address, timeout=30))
+    except (OSError, TimeoutError) as error:
+        name = where.address or where.scheduler_file
+        raise SweepError(
+            f"no Dask scheduler answers at {name} ({error}); start it, then "
+            "`nanoslit sweep resume`"
+        ) from None
+
+
+def slurm_settings(slurm: Slurm, resources: Resources) -> dict[str, Any]:
+    """Return what dask-jobqueue is asked for.
+
+    It would ask SLURM for one task with many cores, in which mpirun sees one slot; a task
+    for each rank is asked for instead.
+    """
+    n = max(slurm.cores, resources.most_ranks)
+    memory = slurm.memory or resources.memory * (n // resources.most_ranks)
+    hours, rest = divmod(int(slurm.walltime), 3600)
+    settings = {
+        "queue": slurm.queue, "account": slurm.account, "interface": slurm.interface,
+        "cores": n // resources.most_ranks, "processes": 1, "memory": f"{int(memory)} B",
+        "walltime": f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}",
+        "job_directives_skip": ["-n 1", "--cpus-per-task"],
+        "job_extra_directives": [f"-n {n}", "-N 1", *slurm.extra],
+        "job_script_prologue": [
+            "export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1", *slurm.prologue,
+        ],
+        "job_name": "nanoslit-sweep", "death_timeout": _DEATH_TIMEOUT,
+        # workers leave before the job is killed, so that their points are checkpointed
+        "worker_extra_args": [
+            "--lifetime", f"{int(max(60, 0.9 * slurm.walltime))}", "--lifetime-stagger", "30",
+        ],
+    }  # fmt: skip
+    return {k: v for k, v in settings.items() if v is not None}
+
+
+def _slurm_cluster(execution: Execution, resources: Resources) -> Any:
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise MissingExtraError(
+            "a sweep on SLURM needs dask-jobqueue: pip install 'nanoslit[sweep]'"
+        ) from None
+    return SLURMCluster(
+        **slurm_settings(execution.slurm, resources),
+        scheduler_options={"dashboard_address": None},
+    )
+
+
+def slurm_job_script(execution: Execution, resources: Resources) -> str:
+    """Return the script of the jobs that carry the workers."""
+    _dask()
+    with _slurm_cluster(execution, resources) as cluster:
+        return str(cluster.job_script())
+
+
+def with_overrides(where: Where, execution: Execution) -> Where:
+    """Fill in from the plan what the command line leaves open."""
+    return replace(where, workers=where.workers or execution.workers)
+
+
+def quoted(words: list[str]) -> str:
+    """Return a command line that can be pasted into a shell."""
+    return shlex.join(words)
