@@ -1,6 +1,4 @@
-"""Commands on sweeps: plan, run, status, watch, resume, retry, cancel, verify, collect,
-report.
-"""
+"""Commands on sweeps: plan, run, status, watch, resume, retry, cancel, verify, ..."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ __all__ = ["write_report"]
 _MOST = 400  # points shown one by one
 _COLOURS = {
     "done": "#cfe8cf", "failed": "#f4c7c3", "quarantined": "#f4c7c3", "planned": "#eeeeee",
-    "queued": "#dde6f5", "running": "#bcd2f5", "checkpointed": "#fbe9b7", "cancelled": "#dddddd",
+    "queued": "#dde6f5", "running": "#bcd2f5", "checkpointed": "#fbe9b7",
+    "cancelled": "#dddddd",
 }  # fmt: skip
 _STYLE = """body{font:14px sans-serif;margin:2em;max-width:75em}table{border-collapse:collapse}
 td,th{padding:.25em .6em;border:1px solid #ccc;text-align:left}pre{background:#f6f6f6;
