@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Commands on sweeps, from plan to report."""
+=======
+"""Commands on sweeps: plan, run, status, watch, resume, retry, cancel, verify, ..."""
+>>>>>>> sweep
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,9 @@ _QUIET = {
     # a solver process may start while the worker has much memory: no limits of Dask
     "distributed.worker.memory.terminate": False,
     "distributed.worker.memory.pause": False,
+    # the scheduler must not keep the history of a million points
+    "distributed.admin.log-length": 1000,
+    "distributed.admin.low-level-log-length": 1000,
 }
 
 
@@ -99,12 +103,25 @@ def connect(
         n = local_workers(where, resources)
         cluster = stack.enter_context(
             LocalCluster(
-                n_workers=n, threads_per_worker=1, processes=True, memory_limit=0,
-                dashboard_address="127.0.0.1:0" if where.dashboard else None,
-                host="127.0.0.1", silence_logs=50, local_directory=None,
+                n_workers=n,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": where.dashboard},
+                worker_dashboard_address=None,
+                silence_logs=50,
             )
         )  # fmt: skip
-    return stack.enter_context(Client(cluster)), n
+    client = stack.enter_context(Client(cluster))
+    if where.dashboard:
+        print(
+            f"dashboard: {client.dashboard_link} (from elsewhere: ssh -L "
+            f"8787:{client.dashboard_link.split('/')[2]} {os.uname().nodename})",
+            file=sys.stderr,
+        )
+    return client, n
 
 
 def _join(where: Where, stack: ExitStack) -> Any:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from nanoslit.errors import CaseError, SweepError
+from nanoslit.errors import CaseError, LaunchError, SweepError
 from nanoslit.sweep.catalogue import Catalogue, Claimed, Update
 from nanoslit.sweep.cluster import Where, connect
 from nanoslit.sweep.cost import mesh_nodes
@@ -148,7 +148,7 @@ class Service:
 
         Raises
         ------
-        SweepError
+        LaunchError
             If the scheduler is lost for good.
         """
         (self.folder.run / "stop.json").unlink(missing_ok=True)
@@ -166,7 +166,7 @@ class Service:
             finally:
                 self._leave()
         self.outcome.counts = self.catalogue.counts(self.plan)
-        self.outcome.stopped = bool(self.mode)
+        self.outcome.stopped = bool(self.mode) and self._waiting() > 0
         self.outcome.reason = self.pause
         return self.outcome
 
@@ -190,7 +190,7 @@ class Service:
                 self.tell(self)
             gone = 0.0 if self._alive() else gone or now
             if gone and now - gone > _SCHEDULER_GONE or self.client.status == "closed":
-                raise SweepError(
+                raise LaunchError(
                     f"the Dask scheduler is gone; nothing is lost, go on with "
                     f"`nanoslit sweep resume {self.folder.root}`"
                 )
@@ -231,6 +231,8 @@ class Service:
     # -- handing out ------------------------------------------------------------------
 
     def _refill(self) -> None:
+        if not self._alive():
+            return
         mixed = len(self.points.plan.resources.ranks) > 1
         while len(self.in_flight) < 2 * self.slots:
             if not self.held:
@@ -316,7 +318,8 @@ class Service:
         if future.status == "finished":
             outcomes = future.result()
         else:  # the worker died: what it had finished stands in the files
-            outcomes = [self._after_death(c) for c in claimed]
+            scheduler = future.status == "cancelled" or not self._alive()
+            outcomes = [self._after_death(c, scheduler) for c in claimed]
         future.release()
         by_key = {c.key: c for c in claimed}
         self.outcome.ended = time.time()
@@ -335,12 +338,15 @@ class Service:
             self.unwritten.append(update)
             self._learn(point, outcome)
 
-    def _after_death(self, point: Claimed) -> dict[str, Any]:
+    def _after_death(self, point: Claimed, scheduler: bool) -> dict[str, Any]:
+        """Return how a point of a batch that never came back ended."""
         files = self.folder.point(point.key)
         base = {"key": point.key.hex(), "attempt": point.attempt, "cpu": 0.0, "message": ""}
         record = files.done
         if record is not None and files.result.exists():
             return {**base, "outcome": "done", "kind": "", "cpu": record.get("cpu", 0.0)}
+        if scheduler:  # no fault of the point or of its worker
+            return {**base, "outcome": "untouched", "kind": "scheduler"}
         begun = files.leased_to() == point.attempt
         return {**base, "outcome": "lost" if begun else "untouched", "kind": "worker",
                 "message": "its Dask worker was killed"}  # fmt: skip
