@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Commands on sweeps, from plan to report."""
-=======
-"""Commands on sweeps: plan, run, status, watch, resume, retry, cancel, verify, ..."""
->>>>>>> sweep
 
 from __future__ import annotations
 
