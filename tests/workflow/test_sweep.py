@@ -28,6 +28,12 @@ def environment():
     }
 
 
+def ended(child, seconds):
+    """Wait for a started command, read its pipes to the end, and return its exit code."""
+    child.communicate(timeout=seconds)
+    return child.returncode
+
+
 class Sweep:
     """A sweep's folder and the commands on it, each a child process."""
 
@@ -216,7 +222,7 @@ def test_second_service_is_told_who_owns_the_folder(sweep):
     told = sweep.run(plan, code=2)
     assert f"process {child.pid} on {os.uname().nodename}" in told
     child.send_signal(signal.SIGINT)
-    assert child.wait(timeout=120) == 85
+    assert ended(child, 120) == 85
     assert sweep.status()["owner"] is None
 
 
@@ -235,7 +241,7 @@ def test_ctrl_c_checkpoints_and_resume_goes_on(sweep):
         )
     )
     child.send_signal(signal.SIGINT)
-    assert child.wait(timeout=120) == 85
+    assert ended(child, 120) == 85
     facts = sweep.status()
     assert facts["checkpointed"] >= 1
     assert facts["checkpointed"] + facts["planned"] + facts["done"] == 2
@@ -257,7 +263,7 @@ def test_cancel_and_retry(sweep):
     child = sweep.start("run", sweep.plan(sweep_plan(SLITS)), "-o", sweep.dir)
     sweep.wait(lambda: len(sweep.done()) >= 1)
     sweep.do("cancel", sweep.dir)
-    assert child.wait(timeout=60) == 85
+    assert ended(child, 60) == 85
     facts = sweep.status()
     assert facts["done"] + facts["cancelled"] == len(SLITS)
     sweep.do("retry", sweep.dir)
