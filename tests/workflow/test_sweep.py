@@ -29,9 +29,11 @@ def environment():
 
 
 def ended(child, seconds):
-    """Wait for a started command, read its pipes to the end, and return its exit code."""
-    child.communicate(timeout=seconds)
-    return child.returncode
+    """Wait for a started command, close its pipes, and return its exit code."""
+    code = child.wait(timeout=seconds)
+    child.stdout.close()
+    child.stderr.close()
+    return code
 
 
 class Sweep:
