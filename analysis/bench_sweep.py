@@ -89,12 +89,16 @@ def dispatch(folder: Path) -> None:
     whole = time.perf_counter() - begin
     n = outcome.counts["done"]
     working = outcome.ended - outcome.started
-    print(f"dispatch: {n} points in {working:.1f} s = {1e3 * working / n:.2f} ms a point "
-          f"(with start and end of the service {whole:.1f} s = {1e3 * whole / n:.2f} ms)")
+    print(
+        f"dispatch: {n} points in {working:.1f} s = {1e3 * working / n:.2f} ms a point "
+        f"(with start and end of the service {whole:.1f} s = {1e3 * whole / n:.2f} ms)"
+    )
     if len(memory) > 1:
         half = [m for d, m in memory if d > n // 4]
-        print(f"  memory of the service {half[0]:.0f} MB after a quarter, {half[-1]:.0f} MB at "
-              "the end")
+        print(
+            f"  memory of the service {half[0]:.0f} MB after a quarter, {half[-1]:.0f} MB at "
+            "the end"
+        )
 
 
 def catalogue(folder: Path) -> None:
@@ -115,8 +119,10 @@ def catalogue(folder: Path) -> None:
     with Catalogue(place.catalogue) as index:
         enter_plan(place, index, plan)
     took = time.perf_counter() - begin
-    print(f"  filled in {took:.1f} s = {facts['points'] / took:.0f} points/s; memory grew by "
-          f"{resident() - before:.0f} MB; {place.catalogue.stat().st_size / 1e6:.0f} MB on disk")
+    print(
+        f"  filled in {took:.1f} s = {facts['points'] / took:.0f} points/s; memory grew by "
+        f"{resident() - before:.0f} MB; {place.catalogue.stat().st_size / 1e6:.0f} MB on disk"
+    )
     begin = time.perf_counter()
     sweep_status(folder)
     print(f"  status: {time.perf_counter() - begin:.2f} s")
@@ -135,8 +141,10 @@ def efficiency(folder: Path) -> None:
     begin = min(r["started"] for r in records)
     end = max(r["ended"] for r in records)
     cpu = sum(r["cpu"] for r in records)
-    print(f"efficiency: {len(records)} points, {cpu:.1f} s of solver in {end - begin:.1f} s on 2 "
-          f"cores = {cpu / 2 / (end - begin):.3f}")
+    print(
+        f"efficiency: {len(records)} points, {cpu:.1f} s of solver in {end - begin:.1f} s on 2 "
+        f"cores = {cpu / 2 / (end - begin):.3f}"
+    )
 
 
 def main() -> None:
