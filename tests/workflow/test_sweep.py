@@ -33,6 +33,7 @@ class Sweep:
 
     def __init__(self, folder: Path):
         self.folder, self.dir = folder, folder / "dir"
+        self.children = []
 
     def plan(self, text, name="plan.toml"):
         path = self.folder / name
@@ -40,7 +41,7 @@ class Sweep:
         return path
 
     def start(self, *words, **settings):
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, "-m", "nanoslit", "sweep", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -48,6 +49,15 @@ class Sweep:
             env=environment(),
             **settings,
         )
+        self.children.append(child)
+        return child
+
+    def end(self):
+        """End what a failed test left behind."""
+        for child in self.children:
+            if child.poll() is None:
+                child.kill()
+                child.communicate()
 
     def do(self, *words, code=0):
         child = self.start(*words)
@@ -117,7 +127,9 @@ def assert_equal(a, b, tolerance=0.0):
 
 @pytest.fixture
 def sweep(tmp_path):
-    return Sweep(tmp_path)
+    made = Sweep(tmp_path)
+    yield made
+    made.end()
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +138,12 @@ def reference(tmp_path_factory):
     sweep = Sweep(tmp_path_factory.mktemp("reference"))
     sweep.run(sweep.plan(sweep_plan(SLITS)))
     return sweep, sweep.data()
+
+
+def code_of(child, timeout):
+    """Wait for a command and return its exit code."""
+    child.communicate(timeout=timeout)
+    return child.returncode
 
 
 def gone(processes):
@@ -230,7 +248,7 @@ def test_second_service_is_told_who_owns_the_folder(sweep):
     told = sweep.run(plan, code=2)
     assert f"process {child.pid} on {os.uname().nodename}" in told
     child.send_signal(signal.SIGINT)
-    assert child.wait(timeout=120) == 85
+    assert code_of(child, 120) == 85
     assert sweep.status()["owner"] is None
 
 
@@ -245,7 +263,7 @@ def test_ctrl_c_checkpoints_and_resume_goes_on(sweep):
         )
     )
     child.send_signal(signal.SIGINT)
-    assert child.wait(timeout=120) == 85
+    assert code_of(child, 120) == 85
     facts = sweep.status()
     assert facts["checkpointed"] >= 1
     assert facts["checkpointed"] + facts["planned"] + facts["done"] == 2
@@ -263,7 +281,7 @@ def test_cancel_and_retry(sweep):
     child = sweep.start("run", sweep.plan(long_plan(SLITS)), "-o", sweep.dir)
     sweep.wait(lambda: sweep.solvers())
     sweep.do("cancel", sweep.dir)
-    assert child.wait(timeout=60) == 85
+    assert code_of(child, 60) == 85
     facts = sweep.status()
     assert facts["done"] + facts["cancelled"] == len(SLITS)
     sweep.do("retry", sweep.dir)
