@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from nanoslit.errors import CaseError, LaunchError, SweepError
+from nanoslit.errors import CaseError, LaunchError
 from nanoslit.sweep.catalogue import Catalogue, Claimed, Update
 from nanoslit.sweep.cluster import Where, connect
 from nanoslit.sweep.cost import mesh_nodes
@@ -180,7 +180,9 @@ class Service:
             self._slots_now()
             if not (self.mode or self.pause):
                 self._refill()
-            if not self.in_flight and not self.unwritten:
+            idle = not (self.in_flight or self.unwritten)
+            # a scheduler that is away may come back: points that wait are no end
+            if idle and (self._alive() or self.mode or self.pause or not self._waiting()):
                 return
             self._collect()
             self._requests()
@@ -392,7 +394,7 @@ class Service:
         except sqlite3.OperationalError as error:
             self.pause = self.pause or f"the catalogue cannot be written: {error}"
             if not self.in_flight:
-                raise SweepError(
+                raise LaunchError(
                     f"{self.folder.catalogue}: cannot be written ({error}); the results are "
                     f"safe; make room, then `nanoslit sweep resume {self.folder.root}`"
                 ) from None

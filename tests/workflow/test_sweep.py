@@ -28,19 +28,12 @@ def environment():
     }
 
 
-def ended(child, seconds):
-    """Wait for a started command, close its pipes, and return its exit code."""
-    code = child.wait(timeout=seconds)
-    child.stdout.close()
-    child.stderr.close()
-    return code
-
-
 class Sweep:
     """A sweep's folder and the commands on it, each a child process."""
 
     def __init__(self, folder: Path):
         self.folder, self.dir = folder, folder / "dir"
+        self.children = []
 
     def plan(self, text, name="plan.toml"):
         path = self.folder / name
@@ -48,7 +41,7 @@ class Sweep:
         return path
 
     def start(self, *words, **settings):
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, "-m", "nanoslit", "sweep", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -56,6 +49,15 @@ class Sweep:
             env=environment(),
             **settings,
         )
+        self.children.append(child)
+        return child
+
+    def end(self):
+        """End what a failed test left behind."""
+        for child in self.children:
+            if child.poll() is None:
+                child.kill()
+                child.communicate()
 
     def do(self, *words, code=0):
         child = self.start(*words)
@@ -104,15 +106,30 @@ class Sweep:
         return found
 
 
-def assert_equal(a, b):
+def long_plan(slits):
+    """Return a plan whose points take some seconds."""
+    text = sweep_plan(slits).replace('mesh = "coarse"', 'mesh = "standard"')
+    return text.replace("sheets = 1", "sheets = 12")
+
+
+def assert_equal(a, b, tolerance=0.0):
+    """Compare data sets; with a tolerance relative to the largest value of each array."""
     assert a.keys() == b.keys()
     for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+        if not tolerance:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+        elif not name.startswith("sign") and a[name].size:
+            scale = 1.0 if "mismatch" in name else np.nanmax(np.abs(b[name]), initial=0.0)
+            np.testing.assert_allclose(
+                a[name], b[name], rtol=0, atol=tolerance * scale, err_msg=name
+            )
 
 
 @pytest.fixture
 def sweep(tmp_path):
-    return Sweep(tmp_path)
+    made = Sweep(tmp_path)
+    yield made
+    made.end()
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +138,12 @@ def reference(tmp_path_factory):
     sweep = Sweep(tmp_path_factory.mktemp("reference"))
     sweep.run(sweep.plan(sweep_plan(SLITS)))
     return sweep, sweep.data()
+
+
+def code_of(child, timeout):
+    """Wait for a command and return its exit code."""
+    child.communicate(timeout=timeout)
+    return child.returncode
 
 
 def gone(processes):
@@ -213,28 +236,25 @@ def test_killed_process_loses_nothing(sweep, reference, victim):
     else:
         assert child.returncode == 0, out + err
     assert sweep.status()["done"] == len(SLITS)
-    assert_equal(sweep.data(), reference[1])
+    # a solver that was asked to end by its parent's death left a checkpoint
+    assert_equal(sweep.data(), reference[1], tolerance=1e-10)
     assert not sweep.solvers()
 
 
 def test_second_service_is_told_who_owns_the_folder(sweep):
-    plan = sweep.plan(sweep_plan(SLITS))
+    plan = sweep.plan(long_plan(SLITS))
     child = sweep.start("run", plan, "-o", sweep.dir)
     sweep.wait(lambda: (sweep.dir / "owner.json").exists())
     told = sweep.run(plan, code=2)
     assert f"process {child.pid} on {os.uname().nodename}" in told
     child.send_signal(signal.SIGINT)
-    assert ended(child, 120) == 85
+    assert code_of(child, 120) == 85
     assert sweep.status()["owner"] is None
 
 
 @pytest.mark.slow
 def test_ctrl_c_checkpoints_and_resume_goes_on(sweep):
-    fine = (
-        sweep_plan((1, 2))
-        .replace('mesh = "coarse"', 'mesh = "standard"')
-        .replace("sheets = 1", "sheets = 3")
-    )
+    fine = long_plan((1, 2))
     child = sweep.start("run", sweep.plan(fine), "-o", sweep.dir)
     sweep.wait(
         lambda: any(
@@ -243,29 +263,25 @@ def test_ctrl_c_checkpoints_and_resume_goes_on(sweep):
         )
     )
     child.send_signal(signal.SIGINT)
-    assert ended(child, 120) == 85
+    assert code_of(child, 120) == 85
     facts = sweep.status()
     assert facts["checkpointed"] >= 1
     assert facts["checkpointed"] + facts["planned"] + facts["done"] == 2
     sweep.do("resume", sweep.dir)
     records = [json.loads(p.read_text()) for p in sweep.dir.glob("pts/*/*/done.json")]
     assert any(r["resumed"] for r in records)
-    resumed = sweep.data()
     other = Sweep(sweep.folder / "other")
     other.folder.mkdir()
     other.run(other.plan(fine))
-    straight = other.data()
-    for name in ("capacitance", "r_c", "gamma", "cv_current", "cv_charge"):
-        scale = np.nanmax(np.abs(straight[name]))
-        np.testing.assert_allclose(resumed[name], straight[name], rtol=0, atol=1e-10 * scale)
+    assert_equal(sweep.data(), other.data(), tolerance=1e-10)
 
 
 @pytest.mark.slow
 def test_cancel_and_retry(sweep):
-    child = sweep.start("run", sweep.plan(sweep_plan(SLITS)), "-o", sweep.dir)
-    sweep.wait(lambda: len(sweep.done()) >= 1)
+    child = sweep.start("run", sweep.plan(long_plan(SLITS)), "-o", sweep.dir)
+    sweep.wait(lambda: sweep.solvers())
     sweep.do("cancel", sweep.dir)
-    assert ended(child, 60) == 85
+    assert code_of(child, 60) == 85
     facts = sweep.status()
     assert facts["done"] + facts["cancelled"] == len(SLITS)
     sweep.do("retry", sweep.dir)
@@ -312,7 +328,92 @@ def test_two_ranks_and_a_killed_rank(sweep, reference):
     out, err = child.communicate(timeout=200)
     assert child.returncode == 0, out + err
     data = sweep.data()
-    for name in ("capacitance", "cv_current"):
-        scale = np.nanmax(np.abs(data[name]))
-        np.testing.assert_allclose(data[name], reference[1][name], rtol=0, atol=1e-8 * scale)
+    assert_equal(data, reference[1], tolerance=1e-8)
     assert gone(ranks)
+
+
+@pytest.mark.slow
+def test_killed_scheduler_loses_nothing(sweep, reference):
+    def cluster(name):
+        file = sweep.folder / name
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        place = ["--scheduler-file", file, "--no-dashboard"]
+        scheduler = subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_scheduler", *place]
+            + ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"],
+            **quiet,
+        )
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_worker", *place]
+            + ["--nthreads", "1", "--nworkers", "1", "--death-timeout", "10"],
+            env=environment(),
+            **quiet,
+        )
+        sweep.wait(file.exists)
+        return file, scheduler, worker
+
+    file, *processes = cluster("first.json")
+    try:
+        plan = sweep.plan(long_plan(SLITS))
+        child = sweep.start("run", plan, "-o", sweep.dir, "--scheduler-file", file)
+        sweep.wait(lambda: len(sweep.done()) >= 1)
+        processes[0].kill()
+        out, err = child.communicate(timeout=200)
+        assert child.returncode == 1, out + err
+        assert "scheduler is gone" in err
+        file, *more = cluster("second.json")
+        processes += more
+        sweep.do("resume", sweep.dir, "--scheduler-file", file)
+        assert sweep.status()["done"] == len(SLITS)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait(30)
+    other = Sweep(sweep.folder / "other")
+    other.folder.mkdir()
+    other.run(other.plan(long_plan(SLITS)))
+    assert_equal(sweep.data(), other.data(), tolerance=1e-10)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a folder on a file system of 3 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder]
+    if subprocess.run(words, check=False, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.slow
+def test_full_disk_pauses_and_resume_completes(sweep, reference, small_disk):
+    sweep.dir = small_disk / "dir"
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(2_300_000))
+    told = sweep.run(sweep.plan(sweep_plan(SLITS)), code=1)
+    assert "disk is full" in told or "cannot be written" in told
+    assert not list(sweep.dir.glob("pts/*/*/.*part*"))
+    ballast.unlink()
+    sweep.do("resume", sweep.dir)
+    assert_equal(sweep.data(), reference[1], tolerance=1e-10)
+
+
+@pytest.mark.slow
+def test_refinement_adds_points_where_they_matter_and_resumes(sweep):
+    more = """[adaptive]
+axes = ["geometry.slit_size"]
+observable = "largest_charge"
+tolerance = 0.01
+budget = 3
+"""
+    sweep.run(sweep.plan(sweep_plan((1, 2, 5), more=more)))
+    first = sweep.data()
+    assert 4 <= first["slit_size"].size <= 6
+    assert np.isfinite(first["largest_charge"]).all()
+    before = sorted(sweep.done())
+    sweep.do("resume", sweep.dir)
+    assert sorted(sweep.done()) == before
