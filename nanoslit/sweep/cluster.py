@@ -29,9 +29,11 @@ _QUIET = {
     # a solver process may start while the worker has much memory: no limits of Dask
     "distributed.worker.memory.terminate": False,
     "distributed.worker.memory.pause": False,
-    # the scheduler must not keep the history of a million points
-    "distributed.admin.log-length": 1000,
-    "distributed.admin.low-level-log-length": 1000,
+    # the scheduler must not keep the history of a million points, least of all the last
+    # messages to each worker: they hold the cases of a batch
+    "distributed.admin.log-length": 100,
+    "distributed.admin.low-level-log-length": 10,
+    "distributed.diagnostics.computations.max-history": 10,
 }
 
 

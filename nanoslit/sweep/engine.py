@@ -376,7 +376,7 @@ class Service:
         elif outcome["kind"] in _ALIKE:
             self._kinds.append(outcome["kind"])
         k = self.points.plan.execution.pause_after
-        first = self._kinds[:k]
+        first = self._kinds = self._kinds[:k]
         if k and len(self._kinds) == k and len(set(first)) == 1 and first[0] != "done":
             self.pause = (
                 f"the first {k} points all failed alike ({first[0]}): "
