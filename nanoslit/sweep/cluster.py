@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,8 +105,8 @@ def connect(
         cluster.scale(jobs=n)
     else:
         n = local_workers(where, resources)
-        cluster = stack.enter_context(
-            LocalCluster(
+        with _deaf_to_terminal():
+            local = LocalCluster(
                 n_workers=n,
                 threads_per_worker=1,
                 processes=True,
@@ -115,7 +117,7 @@ def connect(
                 worker_dashboard_address=None,
                 silence_logs=50,
             )
-        )  # fmt: skip
+        cluster = stack.enter_context(local)
     client = stack.enter_context(Client(cluster))
     if where.dashboard:
         print(
@@ -124,6 +126,26 @@ def connect(
             file=sys.stderr,
         )
     return client, n
+
+
+@contextmanager
+def _deaf_to_terminal() -> Iterator[None]:
+    """Start workers that do not hear Ctrl-C and the closing of the terminal.
+
+    A terminal sends both to all processes in it; only the service shall act, else the
+    workers end before a checkpoint is written. Threads and programs started here inherit
+    the blocked signals, also a worker that the cluster starts later in place of a dead one.
+    """
+    from multiprocessing import resource_tracker
+
+    from_terminal = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, from_terminal)
+    try:
+        resource_tracker.ensure_running()  # also a child, and it unblocks SIGINT here
+        signal.pthread_sigmask(signal.SIG_BLOCK, from_terminal)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _join(where: Where, stack: ExitStack) -> Any:

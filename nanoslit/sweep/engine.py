@@ -404,7 +404,7 @@ class Service:
 
     def _signals(self) -> Any:
         stack = ExitStack()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             old = signal.signal(number, self._note)
             stack.callback(signal.signal, number, old)
         return stack

@@ -27,6 +27,7 @@ __all__ = ["end_solvers", "run_batch", "stop_request"]
 _LOOK_EVERY = 0.25
 _SHOW_EVERY = 2.0
 _PATIENCE = 30.0  # for the checkpoint of a point that is asked to stop [s]
+_LEAVE_WITHIN = 10.0
 _START_WITHIN = 120.0
 
 _solvers: dict[int, _Solver] = {}
@@ -55,7 +56,7 @@ class _Solver:
         logs = Path(batch["root"]) / "run" / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         log = logs / f"{os.uname().nodename}-{os.getpid()}-{threading.get_ident() % 10**6}.log"
-        environment = {**os.environ, "OMPI_MCA_odls_base_sigkill_timeout": "10"}
+        environment = {**os.environ, "OMPI_MCA_odls_base_sigkill_timeout": "5"}
         with log.open("ab") as file:
             child = start(
                 ["sweep", "serve", "--solver", batch["solver"]],
@@ -104,7 +105,9 @@ class _Solver:
                 if pipe is not None:
                     pipe.close()
         try:
-            code = self.child.wait(2.0)
+            # ranks that share cores take a while to leave MPI, and an mpirun that is told
+            # to end them would wait for its full time-out even if they have left
+            code = self.child.wait(_LEAVE_WITHIN)
         except subprocess.TimeoutExpired:
             code = self.child.end(_PATIENCE)
         self.child.__exit__(None, None, None)
