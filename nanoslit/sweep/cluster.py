@@ -115,6 +115,7 @@ def connect(
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": where.dashboard},
                 worker_dashboard_address=None,
+                preload=["nanoslit.sweep.worker"],
                 silence_logs=50,
             )
         cluster = stack.enter_context(local)
