@@ -17,7 +17,7 @@ from nanoslit.errors import MissingExtraError, SweepError
 if TYPE_CHECKING:
     from nanoslit.sweep.plan import Execution, Resources, Slurm
 
-__all__ = ["Where", "connect", "cores", "local_workers", "slurm_job_script"]
+__all__ = ["Where", "connect", "cores", "local_workers", "slurm_job_script", "usable_memory"]
 
 _DEATH_TIMEOUT = 60
 _QUIET = {
@@ -60,12 +60,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def usable_memory() -> float:
+    """Return the memory of this machine that solves may use [byte]."""
+    return 0.9 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def local_workers(where: Where, resources: Resources) -> int:
     """Return how many points run at once on this machine: cores and memory bound it."""
     if where.workers is not None:
         return where.workers
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fits = int(0.9 * memory // resources.memory)
+    cheapest = min(map(resources.memory_of, resources.ranks))
+    fits = int(usable_memory() // cheapest)
     one = resources.most_ranks if len(resources.ranks) == 1 else 1
     return max(1, min(cores() // one, fits))
 
@@ -178,7 +183,7 @@ def slurm_settings(slurm: Slurm, resources: Resources) -> dict[str, Any]:
     for each rank is asked for instead.
     """
     n = max(slurm.cores, resources.most_ranks)
-    memory = slurm.memory or resources.memory * (n // resources.most_ranks)
+    memory = slurm.memory or resources.most_memory * (n // resources.most_ranks)
     hours, rest = divmod(int(slurm.walltime), 3600)
     settings = {
         "queue": slurm.queue, "account": slurm.account, "interface": slurm.interface,

@@ -45,7 +45,8 @@ def dry_run(plan: Plan, root: Path | None = None) -> dict[str, Any]:
         nodes = mesh_nodes(points, 0)
     except CaseError:
         nodes = 0
-    ranks = plan.resources.ranks_for(nodes)
+    rule = plan.resources.rule_for(nodes)
+    ranks = rule.ranks
     seconds = total_cost(points)
     share = 1.0 - known.get("done", 0) / max(len(points), 1)
     where = with_overrides(Where(plan.execution.cluster), plan.execution)
@@ -66,6 +67,7 @@ def dry_run(plan: Plan, root: Path | None = None) -> dict[str, Any]:
         "waiting": len(points) - sum(known.get(k, 0) for k in (
             "done", "failed", "quarantined", "new")),
         "mesh_nodes_first": nodes, "ranks_first": ranks,
+        "memory_first": plan.resources.memory_of(rule),
         "core_hours": share * seconds / 3600, "workers": slots,
         "wall_s": share * seconds / max(slots, 1),
         "bytes": int(share * len(points) * 3e5 * max(nodes, 1) / 1500),
@@ -104,6 +106,7 @@ def render(facts: dict[str, Any]) -> str:
         f"{facts['bytes'] / 1e6:.3g} MB",
         f"  first point  {facts['first_point']['values']}",
         f"               {facts['mesh_nodes_first']} mesh nodes, {facts['ranks_first']} ranks, "
+        f"{facts['memory_first'] / 1e9:.3g} GB, "
         f"key {facts['first_point']['key'][:12]}",
         f"  launch line  {facts['launch']}",
         f"  by hand      {facts['by_hand']}",
