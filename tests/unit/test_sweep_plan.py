@@ -164,3 +164,13 @@ geometry.opening = { values = ["1 nm", "1.2 nm", "2.5 nm", "1.4 nm"] }
 def test_values_that_differ_below_the_digits_of_the_key_are_duplicates():
     with pytest.raises(CaseError, match="duplicate points"):
         checked('[axes]\ngeometry.slit_size = ["1.5 nm", "1.50000000000001 nm"]')
+
+
+def test_a_double_layer_too_thin_to_mesh_is_found():
+    axes = """[axes]
+electrolyte.ion_size = ["0.4 nm", "0 nm", "0.3 nm"]
+protocol.upper = ["0.1 V", "2.5 V", "0.2 V"]
+"""
+    with pytest.raises(CaseError, match="mesh spacing .* too small") as told:
+        checked(axes)
+    assert "ion_size = 0 nm, upper = 2.5 V" in str(told.value)
