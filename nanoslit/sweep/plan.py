@@ -348,6 +348,7 @@ def plan_from_toml(text: str, source: str = "plan", folder: Path | None = None) 
         (at / "name").fail(
             "names a file", given=show(name), allowed="letters, digits, '-', '_' and '.'"
         )
+    document["name"] = name  # so that the written plan is the same plan in any file
     return Plan(name, source, document, base, groups, resources, execution, adaptive)
 
 
