@@ -79,12 +79,15 @@ def plan(
         ),
     ] = None,
     as_json: Json = False,
+    cluster: Cluster = None,
 ) -> None:
     """Check a plan and say what it would cost; nothing is started or written."""
     from nanoslit.sweep.dryrun import dry_run, render
     from nanoslit.sweep.plan import read_plan
 
-    facts = dry_run(read_plan(path), output)
+    read = read_plan(path)
+    where = _where(read.execution.cluster, cluster, None, None, None, False)
+    facts = dry_run(read, output, where.cluster)
     typer.echo(json.dumps(facts) if as_json else render(facts))
 
 
@@ -117,7 +120,7 @@ def run(
     from nanoslit.sweep.plan import read_plan
 
     if dry_run:
-        plan(path, output)
+        plan(path, output, cluster=cluster)
         return
     read = read_plan(path)
     where = _where(read.execution.cluster, cluster, workers, scheduler_file, address, dashboard)

@@ -22,7 +22,7 @@ from nanoslit.sweep.points import Points, check_points
 __all__ = ["dry_run", "render"]
 
 
-def dry_run(plan: Plan, root: Path | None = None) -> dict[str, Any]:
+def dry_run(plan: Plan, root: Path | None = None, cluster: str | None = None) -> dict[str, Any]:
     """Return the facts of a plan after checking all of its points.
 
     Parameters
@@ -30,6 +30,8 @@ def dry_run(plan: Plan, root: Path | None = None) -> dict[str, Any]:
     plan : Plan
     root : Path, optional
         Folder whose finished points count as done.
+    cluster : {"local", "slurm"}, optional
+        That of the plan by default.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def dry_run(plan: Plan, root: Path | None = None) -> dict[str, Any]:
     ranks = rule.ranks
     seconds = total_cost(points)
     share = 1.0 - known.get("done", 0) / max(len(points), 1)
-    where = with_overrides(Where(plan.execution.cluster), plan.execution)
+    where = with_overrides(Where(cluster or plan.execution.cluster), plan.execution)
     slots = (
         local_workers(where, plan.resources) if where.cluster == "local" else where.workers or 1
     )
