@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import roots_legendre
 
 from nanoslit.case import Electrode
 from nanoslit.electrolyte import Electrolyte
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["diffuse_potential", "screening_length", "slit_charge", "wall_charge"]
 
 _WIDE = 7.0  # half widths in Debye lengths beyond which the two walls know nothing of another
-_NODES = np.polynomial.legendre.leggauss(96)
+_NODES = roots_legendre(96)
 
 
 def wall_charge(electrolyte: Electrolyte, potential: float) -> float:
@@ -121,9 +122,9 @@ def slit_charge(
     if half > _WIDE * electrolyte.debye_length:
         charge = 2 * np.array([wall_charge(electrolyte, float(p)) for p in psi])
     else:
-        charge = 2 * np.concatenate(
-            [_side(electrolyte, half, psi[:200], -1), [0.0], _side(electrolyte, half, psi[201:], 1)]
-        )
+        below = _side(electrolyte, half, psi[:200], -1)
+        above = _side(electrolyte, half, psi[201:], 1)
+        charge = 2 * np.concatenate([below, [0.0], above])
     stern = electrode.stern_capacitance
     whole = psi if stern is None else psi + 0.5 * charge / stern
     curve = CubicSpline(whole, charge)

@@ -246,7 +246,8 @@ def _with_law(path: Path, law: ResistanceLaw) -> Callable[[Cell], NanoCircuit]:
         mouth = LadderLaw(
             f"access_factor*({at_mouth})",
             {**{k: float(v[0]) for k, v in constants.items()}, "access_factor": factor},
-            q_max=float(top[0]), **common,
+            q_max=float(top[0]),
+            **common,
         )
         return NanoCircuit(
             n, r_open=p.r_open, c_open=p.c_open, law=ladder, mouth_law=mouth,

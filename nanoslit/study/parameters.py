@@ -93,9 +93,7 @@ class Cell:
     def equilibrium(self, potentials: Array) -> tuple[Array, Array]:
         """Return charge and capacitance per length of its slits in equilibrium."""
         g: Any = self.case.geometry
-        return slit_charge(
-            self.case.electrolyte, self.case.electrode, g.slit_size, potentials
-        )
+        return slit_charge(self.case.electrolyte, self.case.electrode, g.slit_size, potentials)
 
     def potentials(self, points: int = 201) -> Array:
         """Return potentials that span the window of its protocol and zero [V]."""
@@ -221,7 +219,13 @@ def ladder_parameters(cell: Cell) -> LadderParameters:
     q_max = np.abs(cell.slit_charge).max(axis=0)
     i = cell.resistor_current
     columns = np.stack([i, -i * np.abs(cell.slit_charge) / q_max], -1)
-    residuals = {"length": res_l, "c_slit": res_c, "c_slit_bent": res_bend, "r_open": res_r, "c_open": res_o}
+    residuals = {
+        "length": res_l,
+        "c_slit": res_c,
+        "c_slit_bent": res_bend,
+        "r_open": res_r,
+        "c_open": res_o,
+    }
     laws, constants = np.empty((n, 2)), np.empty(n)
     for k in range(n):
         laws[k], residuals[f"law {k}"] = fit(columns[:, k], cell.voltage[:, k], w)
@@ -234,7 +238,8 @@ def ladder_parameters(cell: Cell) -> LadderParameters:
         pooled |= {f"{prefix}r_c": float(a), f"{prefix}gamma": float(b / a)}
     return LadderParameters(
         laws[:, 0], laws[:, 1] / laws[:, 0], q_max, constants, length, float(c_slit),
-        float(c_open), float(r_open), float(c_zero), float(3 * cubic / c_zero), residuals, pooled,
+        float(c_open), float(r_open), float(c_zero), float(3 * cubic / c_zero), residuals,
+        pooled,
     )  # fmt: skip
 
 

@@ -207,7 +207,7 @@ def _discover(study: Study, results: list[Path]) -> Path:
     def work() -> None:
         law.unlink(missing_ok=True)
         words: list[str | os.PathLike[str]] = [
-            "discover", *results, "-o", law, "--voltage", "electrochemical", "--charge", "X",
+            "discover", *results, "-o", law, "--voltage", "counterion", "--charge", "X",
             "--evaluations", str(s.evaluations), "--seed", str(s.seed),
             "--islands", str(s.islands), "--quiet",
         ]  # fmt: skip
