@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["integrate"]
 
-BLOCK = 256  # circuits a thread takes at a time
+BLOCK = 1024  # circuits a thread takes at a time
 
 _Lane = namedtuple("_Lane", "who piece count stored start records")
 _Out = namedtuple("_Out", "time signal ends work steps outside status nodes second")

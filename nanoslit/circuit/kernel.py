@@ -477,32 +477,6 @@ def meet_limit(w, s, q, limit, go, bound):  # type: ignore[no-untyped-def]
     s[i + KEEP] = 0.0
 
 
-@njit(cache=True, **_scalar)
-def record(w, s, n, q, lane, kind, out):  # type: ignore[no-untyped-def]
-    """Keep what is needed to draw the signal within the accepted step of lane q."""
-    i = np.uint64(q)
-    b, p = lane.who[q], lane.piece[q]
-    m, t, h, end = lane.count[q], s[i + T], s[i + H], w[R + i + X]
-    records = lane.records
-    records[q, m, 0], records[q, m, 1] = t, h
-    records[q, m, 2], records[q, m, 3] = w[R + i + U], end
-    records[q, m, 4], records[q, m, 5] = s[i + Q3], s[i + Q4]
-    lane.count[q] += 1
-    if kind == 0:
-        current = abs(s[i + DRIVE + STAGE[4]] - s[i + GO] * end)
-        if current * s[i + TOL_I] * s[i + PER_I] > 1.0:
-            s[i + PER_I] = 1.0 / (s[i + TOL_I] * current)
-    out.outside[b] = max(out.outside[b], w[np.uint64(n) * R + i + CH])
-    if out.second:
-        lane.stored[q] = store_nodes(
-            w, n, q, lane.start[q], t, h, out.time[b, p], out.nodes[b, p],
-            lane.stored[q],
-        )  # fmt: skip
-    s[i + T] = t + h
-    if lane.count[q] == MAX_RECORDS and s[i + ENDED] < 0.5:
-        out.status[b] = TOO_MANY_STEPS
-
-
 # --- the run --------------------------------------------------------------------------
 @njit(cache=True, **_scalar)
 def end_piece(w, s, n, q, lane, drive_data, g_open, out):  # type: ignore[no-untyped-def]
@@ -539,24 +513,49 @@ def next_circuit(w, s, n, q, lane, b, job, tolerance):  # type: ignore[no-untype
 
 @njit(cache=True, **_scalar)
 def take_steps(w, s, n, lane, job, drive_data, out):  # type: ignore[no-untyped-def]
-    """Record the accepted steps of all lanes and set the next ones."""
+    """Record the accepted steps of all lanes and set the next ones.
+
+    Tuples are taken apart once: each access to an array in a tuple counts a reference,
+    which in this loop would cost more than the arithmetic.
+    """
+    who, piece, count, stored, start, records = lane
     kinds, limits = drive_data[0], drive_data[3]
     g_open, scale_u = job[3], job[7]
+    steps, outside, status = out.steps, out.outside, out.status
+    time, nodes, second = out.time, out.nodes, out.second
+    o = np.uint64(n) * R
     for q in range(LANES):
         i = np.uint64(q)
-        b = lane.who[q]
+        b = who[q]
         if b < 0:
             continue
-        p = lane.piece[q]
-        out.steps[b] += 1
+        p = piece[q]
+        steps[b] += 1
         if s[i + KEEP] > 0.5 and kinds[p] == 1 and not np.isnan(limits[b, p]):
             meet_limit(w, s, q, limits[b, p], g_open[b], EVENT_TOLERANCE * scale_u[b])
         if s[i + KEEP] > 0.5:
-            record(w, s, n, q, lane, kinds[p], out)
+            # what is needed to draw the signal within the step
+            m, t, h, end = count[q], s[i + T], s[i + H], w[R + i + X]
+            records[q, m, 0], records[q, m, 1] = t, h
+            records[q, m, 2], records[q, m, 3] = w[R + i + U], end
+            records[q, m, 4], records[q, m, 5] = s[i + Q3], s[i + Q4]
+            count[q] = m + 1
+            if kinds[p] == 0:
+                current = abs(s[i + DRIVE + STAGE[4]] - s[i + GO] * end)
+                if current * s[i + TOL_I] * s[i + PER_I] > 1.0:
+                    s[i + PER_I] = 1.0 / (s[i + TOL_I] * current)
+            outside[b] = max(outside[b], w[o + i + CH])
+            if second:
+                stored[q] = store_nodes(
+                    w, n, q, start[q], t, h, time[b, p], nodes[b, p], stored[q]
+                )
+            s[i + T] = t + h
+            if m + 1 == MAX_RECORDS and s[i + ENDED] < 0.5:
+                status[b] = TOO_MANY_STEPS
         else:
             s[i + ENDED] = 0.0
             if s[i + H] < 1e-15 * s[i + LENGTH]:
-                out.status[b] = UNDER_RESOLVED
+                status[b] = UNDER_RESOLVED
         s[i + H] = s[i + WISH]
 
 
@@ -567,6 +566,7 @@ def advance(first, last, w, s, n, lane, job, drive_data, tolerance, out):  # typ
     The named tuples are described in :mod:`nanoslit.circuit.compiled`.
     """
     pieces = drive_data[1].shape[1]
+    who, piece, status = lane.who, lane.piece, out.status
     ahead = first
     active = 0
     for q in range(LANES):
@@ -577,7 +577,7 @@ def advance(first, last, w, s, n, lane, job, drive_data, tolerance, out):  # typ
             ahead += 1
             active += 1
         else:
-            lane.who[q] = -1
+            who[q] = -1
     while active > 0:
         prepare(s)
         step(w, s, n)
@@ -586,14 +586,14 @@ def advance(first, last, w, s, n, lane, job, drive_data, tolerance, out):  # typ
         take_steps(w, s, n, lane, job, drive_data, out)
         accept(w, s, n)
         for q in range(LANES):
-            b = lane.who[q]
-            if b < 0 or (s[np.uint64(q) + ENDED] < 0.5 and out.status[b] == 0):
+            b = who[q]
+            if b < 0 or (s[np.uint64(q) + ENDED] < 0.5 and status[b] == 0):
                 continue
-            if out.status[b] == 0:
+            if status[b] == 0:
                 end_piece(w, s, n, q, lane, drive_data, job[3], out)
-            if out.status[b] != 0 or lane.piece[q] == pieces:
+            if status[b] != 0 or piece[q] == pieces:
                 if ahead == last:
-                    lane.who[q] = -1
+                    who[q] = -1
                     active -= 1
                     continue
                 next_circuit(w, s, n, q, lane, ahead, job, tolerance)
@@ -617,7 +617,6 @@ _PARTS = [
     "load",
     "begin_piece",
     "meet_limit",
-    "record",
     "end_piece",
     "next_circuit",
     "take_steps",
