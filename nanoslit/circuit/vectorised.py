@@ -396,27 +396,33 @@ def _place(
     points: int,
 ) -> tuple[NDArray[np.int64], Array]:
     """Return step and fraction of each stored point, (circuits, points + 1)."""
-    bend = np.maximum(np.abs(2 * (data[5] - data[4])), np.abs(2 * data[4] + 4 * data[5]))
-    forced = (2 * curve[2] + 6 * curve[3] * data[0]) * data[1] ** 2
-    weight = np.where(valid, np.sqrt(bend + np.abs(forced)), 0.0)
-    weight[data[0] + data[1] <= layer] *= rodas.LAYER_WEIGHT
+    parts = rodas.PARTS
+    middles = (np.arange(parts)[:, None] + 0.5) / parts
+    t, h, q3, q4 = (data[i][:, None] for i in (0, 1, 4, 5))  # (steps, 1, circuits)
+    forced = (2 * curve[2] + 6 * curve[3] * (t + middles * h)) * h**2
+    bend = np.abs(2 * (q4 - q3) - 6 * q4 * middles) + np.abs(forced)
+    weight = np.where(valid[:, None], np.sqrt(bend), 0.0) / parts
+    weight *= np.where(t + h <= layer, rodas.LAYER_WEIGHT, 1.0)
+    weight = weight.reshape(-1, len(length))
     # one after the other, so that a circuit gives the same bits in any batch
     total = np.cumsum(weight, axis=0)[-1]
     bent = total > 0
     even = np.where(bent, rodas.EVEN_SHARE / length, 1.0 / length)
     curved = np.where(bent, (1.0 - rodas.EVEN_SHARE) / np.where(bent, total, 1.0), 0.0)
-    share = np.where(valid, even * data[1] + curved * weight, 0.0)
+    lengths = np.where(valid, data[1], 0.0).repeat(parts, axis=0)
+    share = even * lengths / parts + curved * weight
     done = np.cumsum(share, axis=0)
     target = np.arange(points + 1) / points
     offset = 2.0 * np.arange(len(length))
     flat = (done + offset).T.ravel()
-    step = np.searchsorted(flat, (target + offset[:, None]).ravel())
-    step = step.reshape(len(length), -1) - data.shape[1] * np.arange(len(length))[:, None]
-    step = np.clip(step, 0, last[:, None])
+    part = np.searchsorted(flat, (target + offset[:, None]).ravel())
+    part = part.reshape(len(length), -1) - len(done) * np.arange(len(length))[:, None]
+    part = np.clip(part, 0, parts * last[:, None] + parts - 1)
     columns = np.arange(len(length))[:, None]
-    share_of = share[step, columns]
-    x = (target - (done[step, columns] - share_of)) / np.where(share_of > 0, share_of, 1)
-    x = np.clip(x, 0.0, 1.0)
+    share_of = share[part, columns]
+    x = (target - (done[part, columns] - share_of)) / np.where(share_of > 0, share_of, 1)
+    step = part // parts
+    x = np.clip((part % parts + x) / parts, 0.0, 1.0)
     x[:, -1] = 1.0
     step[:, -1] = last
     return step, x
