@@ -182,9 +182,7 @@ def stage(w, s, n, order, row, last, a, c):  # type: ignore[no-untyped-def]
                 else:
                     x = w[i + U] + (a1 * k1 + a2 * k2) + (a3 * k3 + a4 * k4)
                 w[i + X] = x
-                w[i + Y] = w[i + CH] * (
-                    (c1 * k1 + c2 * k2) + (c3 * k3 + c4 * k4) + c5 * k5
-                )
+                w[i + Y] = w[i + CH] * ((c1 * k1 + c2 * k2) + (c3 * k3 + c4 * k4) + c5 * k5)
         if k == 1:
             for q in range(LANES):
                 i = R + np.uint64(q)
