@@ -422,6 +422,7 @@ def _variable_nodes(basis: str) -> dict[str, Record]:
         "saturation": Number(), "lower": potential, "upper": potential,
         "scan_rate": Quantity("a scan rate", "V/s", "1 V/s"),
         "slit_size": Quantity("a length", "m", "1.5 nm"),
+        "concentration": Quantity("a concentration", "mol/m^3", "1 mol/L"),
         "n_slits": Number("the number of slits"),
     }  # fmt: skip
 
@@ -457,6 +458,9 @@ def read_study(path: str | Path) -> Study:
     at = Place(str(path))
     folder = Path(path).parent
     circuit = raw.get("circuit", {})
+    if "material" in raw and isinstance(circuit, dict):
+        circuit = {"basis": "per depth", **circuit}  # that of solved cells
+        raw = raw | {"circuit": circuit}
     basis = _basis_of(circuit, at / "circuit")
     potential = Quantity("a potential", "V", "1 V", sign="")
 
@@ -497,7 +501,9 @@ def read_study(path: str | Path) -> Study:
                     {"feature": Choice(names), "goal": Choice(("maximize", "minimize"))},
                 )
             ),
-            "material": ListOf(Text("the path of a RESULT.h5"), 2),
+            "material": ListOf(
+                Text("the path of a RESULT.h5, of a sweep's folder or its collected data"), 1
+            ),
         },
     )  # fmt: skip
     if isinstance(circuit, dict):
@@ -561,7 +567,7 @@ def _sampling(
     return dict(locals())
 
 
-_names = (*GROUPS, *RAW, *RATES, "slit_size", "n_slits")
+_names = (*GROUPS, *RAW, *RATES, "slit_size", "concentration", "n_slits")
 
 
 def _vary_all(names: tuple[str, ...]) -> Any:

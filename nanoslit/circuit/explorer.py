@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 CHUNK = 16384  # circuits at a time: 40 MB of curves
+MATERIAL = ("r_c", "gamma", "c_slit", "q_max", "law")  # what the solved cells decide
 SOLVED_BY = {
     "theta": "scan_rate", "kappa": "scan_rate", "rho": "r_open", "c": "c_open"
 }  # fmt: skip
@@ -89,10 +90,19 @@ def check_study(study: Study, at: Place) -> None:
     twice = sorted(set(names) & given)
     if twice:
         (at / "vary" / twice[0]).fail(f"{twice[0]} is both fixed and varied")
-    if "slit_size" in names and not study.material:
-        (at / "vary" / "slit_size").fail(
-            "slit_size needs material = [RESULT.h5, ...] of several slit sizes"
-        )
+    for key in ("slit_size", "concentration"):
+        if key in names and not study.material:
+            (at / "vary" / key).fail(
+                f"{key} needs material = [RESULT.h5, ...] of several slit sizes, or the "
+                "folder of a sweep"
+            )
+    if study.material:
+        if "slit_size" not in names:
+            (at / "vary" / "slit_size").fail("missing; material is for studies that vary it")
+        decided = sorted(set(MATERIAL) & (set(names) | set(study.fixed)))
+        if decided:
+            place = at / ("vary" if decided[0] in names else "circuit") / decided[0]
+            place.fail(f"material decides {decided[0]}, which is given, too")
     if study.method == "nsga2" and len(study.objectives) < 2:
         (at / "objectives").fail("a search needs at least two objectives")
     if "n_slits" not in study.fixed and "n_slits" not in names:
@@ -107,10 +117,14 @@ def _parameters(study: Study, samples: dict[str, Array]) -> dict[str, Any]:
         **study.fixed, **samples,
     }  # fmt: skip
     count = len(next(iter(samples.values())))
-    if "slit_size" in samples:
+    if study.material:
         from nanoslit.circuit.material import material_of
 
-        values |= material_of(study.material).at(values.pop("slit_size"))
+        material = material_of(study.material)
+        given = {k: values.pop(k) for k in ("slit_size", "concentration") if k in values}
+        numbers = material.at(**given)
+        basis = values.setdefault("basis", "per depth")
+        values |= material.in_basis(numbers, str(basis), values.get("depth"))
     values = {
         k: np.broadcast_to(v, (count,)) if _is_number(v) else v for k, v in values.items()
     }

@@ -305,6 +305,7 @@ def scale(
     from nanoslit.circuit.film import VALIDITY, film_of
     from nanoslit.circuit.material import VOLTAGES
     from nanoslit.circuit.options import choose
+    from nanoslit.estimates import CARBON_CAPACITANCE
     from nanoslit.units import parse_quantity
 
     thickness = _length(film_thickness, "film-thickness")
@@ -325,6 +326,7 @@ def scale(
         "scan_rate": rates.tolist(), "F_per_g": (1e-3 * specific).tolist(),
         "theta": (film.ladder_time * rates / window).tolist(),
         "asymmetry": asymmetry.tolist(), "validity": list(VALIDITY),
+        "wall_capacitance": film.wall_capacitance, "misfit_of_law": film.cell.residual,
     }  # fmt: skip
     if json_:
         typer.echo(json.dumps(summary))
@@ -346,6 +348,12 @@ def scale(
         for r, c, a in zip(rates, specific, asymmetry, strict=True)
     ]  # fmt: skip
     _table(rows, ("scan rate [V/s]", "theta", "F/g of dry sheets", "asymmetry", "cell [V/s]"))
+    low, high = (100 * c for c in CARBON_CAPACITANCE)
+    typer.echo(
+        f"C_slit is {100 * film.wall_capacitance:.3g} uF/cm^2 of wall; measured carbons have "
+        f"{low:g} to {high:g}, and F/g is as much larger (a Stern layer in the case lowers "
+        f"it). Misfit of R_c (1 - gamma |Q|/Q_max) to the cell: {film.cell.residual:.1%}"
+    )
     typer.echo("valid for: " + "; ".join(VALIDITY))
 
 
