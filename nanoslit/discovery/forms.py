@@ -41,7 +41,15 @@ from nanoslit.discovery.tokens import (
 )
 from nanoslit.errors import LawError
 
-__all__ = ["Form", "autocorrelation_time", "constant_units", "data_for_forms", "fit"]
+__all__ = [
+    "Form",
+    "autocorrelation_time",
+    "block_bootstrap",
+    "constant_units",
+    "data_for_forms",
+    "fit",
+    "pole",
+]
 
 Array = NDArray[np.float64]
 
@@ -276,6 +284,9 @@ def _number(node: ast.expr) -> int | float | None:
     return None
 
 
+OWN_SCALE = SearchSettings(scale=False, offset=False)
+
+
 def data_for_forms(problem: Problem, settings: SearchSettings) -> PackedData:
     """Lay out a problem for forms, which own their scale."""
     return PackedData.build(problem, replace(settings, scale=False, offset=False))
@@ -431,6 +442,110 @@ def autocorrelation_time(residual: Array, data: PackedData) -> float:
         last = int(negative[0]) if negative.size else len(c)
         times.append(1.0 + 2.0 * float(np.sum(c[1:last]) / c[0]))
     return max(1.0, float(np.mean(times))) if times else 1.0
+
+
+def block_bootstrap(
+    form: Form, problem: Problem, block: int, repeats: int = 100, seed: int = 1
+) -> Array:
+    """Return the spread of refitted constants over data with resampled residuals.
+
+    Neighbouring residuals of a time series, model error above all, are alike; drawing
+    blocks of neighbours (Kuensch, Ann. Statist. 17, 1217 (1989)) keeps that, where
+    s^2 (J^T J)^-1 takes each row for new. The columns stay: their course in time is the
+    design of the experiment, not chance.
+
+    Parameters
+    ----------
+    form : Form
+        Fitted.
+    problem : Problem
+        Rows of each data set in the order of time.
+    block : int
+        Rows of a block.
+    repeats, seed : int
+
+    Returns
+    -------
+    ndarray, shape (leaves, data sets)
+        Standard deviations.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[seed, 7]))
+    values = form.predict(problem.X, problem.groups)
+    residual = problem.y - values
+    members = [np.flatnonzero(problem.groups == g) for g in range(problem.sets)]
+    found = []
+    for _ in range(repeats):
+        y = values.copy()
+        for own in members:
+            length = min(block, len(own))
+            count = -(-len(own) // length)
+            starts = rng.integers(0, len(own) - length + 1, count)
+            pick = (starts[:, None] + np.arange(length)).ravel()[: len(own)]
+            drawn = residual[own[pick]]
+            # a smooth misfit of one sign would move the whole curve: its sign is drawn, too
+            sign = np.repeat(rng.choice([-1.0, 1.0], count), length)[: len(own)]
+            y[own] += sign * drawn
+        data = PackedData.build(replace(problem, y=y), OWN_SCALE)
+        found.append(fit(form, data, 8, 1.0).constants[form.leaves])
+    spread: Array = np.std(found, axis=0, ddof=1)
+    return spread
+
+
+def pole(form: Form, X: Array, groups: NDArray[np.int64], widen: float = 0.2) -> str:
+    """Return where a denominator passes zero: in the data, near them, or nowhere.
+
+    Parameters
+    ----------
+    form : Form
+    X : ndarray, shape (rows, columns)
+    groups : ndarray of int, shape (rows,)
+    widen : float
+        Share of its range by which the box of each data set is widened; quantities of one
+        sign keep it.
+
+    Returns
+    -------
+    {"in the data", "near the data", ""}
+    """
+    parts = [
+        replace(form, tokens=form.tokens[a : b + 1], constants=form.constants[a : b + 1])
+        for a, b in _denominators(form.tokens)
+    ]
+    if not parts:
+        return ""
+    rng = np.random.Generator(np.random.Philox(key=[3, 5]))
+    boxes, numbers = [], []
+    for g in np.unique(groups):
+        low, high = X[groups == g].min(axis=0), X[groups == g].max(axis=0)
+        margin = widen * (high - low)
+        bottom = np.where(low >= 0, np.maximum(low - margin, 0.8 * low), low - margin)
+        top = np.where(high <= 0, np.minimum(high + margin, 0.8 * high), high + margin)
+        boxes.append(rng.uniform(bottom, top, (256, X.shape[1])))
+        numbers.append(np.full(256, g))
+    near = np.concatenate(boxes), np.concatenate(numbers)
+    for where, (points, sets) in {"in the data": (X, groups), "near the data": near}.items():
+        for part in parts:
+            value = part.predict(points, sets)
+            for g in np.unique(sets):
+                own = value[sets == g]
+                if not (np.all(own > 0) or np.all(own < 0)):
+                    return where
+    return ""
+
+
+def _denominators(tokens: NDArray[np.int16]) -> list[tuple[int, int]]:
+    """Return first and last token of what is divided by."""
+    stack: list[int] = []
+    found = []
+    for t, token in enumerate(tokens.tolist()):
+        first = t
+        if BINARY <= token < VARIABLE:
+            second = stack.pop()
+            first = stack.pop() if token < UNARY else second
+            if token in (DIV, INV):
+                found.append((second, t - 1))
+        stack.append(first)
+    return found
 
 
 def constant_units(
