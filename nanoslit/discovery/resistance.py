@@ -214,9 +214,9 @@ def discover_resistance(
     other = VOLTAGES[1 - VOLTAGES.index(options.voltage)]
     variants = resistance_rivals(*both[other], settings, samples, kind)
     cases = [s.case for s in sets]
-    chosen = replace(chosen, best=_with_bootstrap(chosen.best, train_wide, samples))
+    chosen = replace(chosen, best=_with_block_errors(chosen.best, train_wide, samples))
     for name in (f"paper_{g}" for g in GOVERNORS):
-        rivals[name] = _with_bootstrap(rivals[name], train_wide, samples)
+        rivals[name] = _with_block_errors(rivals[name], train_wide, samples)
     allowed = [n for n in rivals if options.salt or not n.startswith("ion_content")]
     law = make_law(
         train_wide,
@@ -345,11 +345,11 @@ def _slope(s: OpeningData, governor: str, voltage: str, samples: float) -> dict[
     }
 
 
-def _with_bootstrap(candidate: Candidate, problem: Problem, samples: float) -> Candidate:
-    """Return a candidate with the block-bootstrap errors of its constants."""
+def _with_block_errors(candidate: Candidate, problem: Problem, samples: float) -> Candidate:
+    """Return a candidate with the block-jackknife errors of its constants."""
     block = max(2, round(2 * len(problem.y) / samples))
-    spread = forms.block_bootstrap(candidate.form, problem, block)
-    return replace(candidate, bootstrap=spread)
+    spread = forms.block_jackknife(candidate.form, problem, block)
+    return replace(candidate, block_errors=spread)
 
 
 def _gamma(
@@ -378,10 +378,8 @@ def _gamma(
             "profile_95": [low, high],
             "correlation_with_R_c": _correlation(form, g),
         }
-        if paper.bootstrap is not None:
-            table[case]["bootstrap_error"] = float(
-                paper.bootstrap[form.names.index("gamma"), g]
-            )
+        if paper.block_errors is not None:
+            table[case]["block_error"] = float(paper.block_errors[form.names.index("gamma"), g])
     return {"form": f"R_c*I*(1 - gamma*{kind}_{governor})", "per_case": table}
 
 

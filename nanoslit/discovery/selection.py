@@ -50,7 +50,7 @@ class Candidate:
     error_test: float | None = None
     note: str = ""
     pole: str = ""
-    bootstrap: NDArray[np.float64] | None = None
+    block_errors: NDArray[np.float64] | None = None
 
 
 @dataclass
@@ -407,8 +407,8 @@ def law_form(
     def number(k: int, g: int) -> dict[str, float | None]:
         name = form.names[k]
         entry = {"value": form.value(name, g), "standard_error": form.standard_error(name, g)}
-        if candidate.bootstrap is not None:
-            entry["bootstrap_error"] = float(candidate.bootstrap[k, g])
+        if candidate.block_errors is not None:
+            entry["block_error"] = float(candidate.block_errors[k, g])
         return entry
 
     constants: dict[str, Any] = {}
