@@ -463,7 +463,7 @@ def opening_data(traces: CaseTraces, points: int = 150) -> list[OpeningData]:
                 f"{kind}_mean": 0.5 * (outer + inner),
             }
         if traces.ion_content is not None:
-            table |= _salt(traces, rows, k)
+            table |= _salt(traces, rows, k, sign)
         keep = np.zeros(len(t), dtype=bool)
         for half in (charging, ~charging):
             keep[_thin(table, half, points)] = True
@@ -490,7 +490,9 @@ def opening_data(traces: CaseTraces, points: int = 150) -> list[OpeningData]:
     return sets
 
 
-def _salt(traces: CaseTraces, rows: NDArray[np.bool_], k: int) -> dict[str, Array]:
+def _salt(
+    traces: CaseTraces, rows: NDArray[np.bool_], k: int, sign: int
+) -> dict[str, Array]:
     """Return the columns of the ion content and of the diffusion along the charged walls."""
     assert traces.ion_content is not None
     charge = traces.slit_charge[rows, k : k + 2] / traces.bulk_charge
@@ -502,7 +504,7 @@ def _salt(traces: CaseTraces, rows: NDArray[np.bool_], k: int) -> dict[str, Arra
         "S_outer": S[:, 0],
         "S_inner": S[:, 1],
         "S_mean": S.mean(axis=1),
-        "I_salt": traces.bulk_conductance * voltage * np.sign(charge.sum(axis=1)),
+        "I_salt": sign * traces.bulk_conductance * voltage * np.sign(charge.sum(axis=1)),
     }
 
 

@@ -172,7 +172,7 @@ def _with_least_squares_scale(form: Form, name: str, problem: Problem) -> Form:
         f = unit.predict(problem.X, problem.groups)
     for g in range(problem.sets):
         rows = (problem.groups == g) & np.isfinite(f)
-        if rows.any() and f[rows] @ f[rows] > 0:
+        if rows.any() and f[rows] @ problem.y[rows] != 0:
             constants[place, g] = f[rows] @ problem.y[rows] / (f[rows] @ f[rows])
     if form.tokens[place] == 0:
         constants[place] = constants[place].mean()

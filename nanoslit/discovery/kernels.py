@@ -530,7 +530,8 @@ def fit_constants(tokens, n, C, bounds, W, columns, w, y, wy, norm, flags, itera
             if H[p, p] > 0:
                 scale[p] = 1.0 / np.sqrt(H[p, p])
         improved = False
-        for _try in range(3):
+        # a fit that is meant to be final shortens its step until it helps
+        for _try in range(3 if iterations < 20 else 10):
             M = np.zeros((m, m))
             v = np.zeros(m)
             for p in range(m):
