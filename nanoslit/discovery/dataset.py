@@ -6,6 +6,12 @@ set per opening. Opening k lies between slit k, the *outer* one, and slit k + 1,
 analysed cycle, and as X = |Q|/(F A sum |z| c), the charge over that of all ions in the
 slit at bulk composition (A = slit width times height of the half period), which needs no
 Q_max and is comparable between windows, scan rates and slit widths.
+
+Charge and current alone do not fix the voltage: the salt in the slits lags behind. If the
+file holds the ion content, S and the diffusion current are columns, too. For equal
+diffusivities and slits in equilibrium across their width the fluxes of both ions give
+``dphi = R_c (I + X G dphi_salt)/S`` with dphi_salt the difference of (mu+ + mu-)/(2 e) and
+G the bulk conductance: conduction by all S, diffusion along the wall by the excess X.
 """
 
 from __future__ import annotations
@@ -246,6 +252,12 @@ class CaseTraces:
         [m].
     bulk_charge : float
         F A sum |z| c of a slit [C m^-1].
+    bulk_conductance : float
+        Conductivity times slit size over the length of a path through a slit [S m^-1].
+    thermal_voltage : float
+        kT/e [V].
+    ion_content : ndarray, shape (time, slit), optional
+        F sum |z| N [C m^-1].
     """
 
     name: str
@@ -260,6 +272,9 @@ class CaseTraces:
     slit_size: float
     height: float
     bulk_charge: float
+    bulk_conductance: float
+    thermal_voltage: float
+    ion_content: Array | None = None
 
 
 TRACE_NAMES = (
@@ -302,6 +317,8 @@ def read_traces(path: str | Path) -> CaseTraces:
             if missing:
                 raise ResultFileError(f"the traces of {str(path)!r} lack {missing}")
             data = {n: np.asarray(group[n]) for n in TRACE_NAMES}
+            if "slit_ion_content" in group:
+                data["slit_ion_content"] = np.asarray(group["slit_ion_content"])
             case = _case_text(file, path)
     except OSError as error:
         if isinstance(error, ResultFileError):
@@ -341,8 +358,13 @@ def _case_traces(name: str, data: dict[str, NDArray[Any]], text: str, path: Path
     geometry = case.geometry
     if isinstance(geometry, Planar):
         raise LawError(f"{str(path)!r} is a planar case: it has no slits")
-    content = sum(abs(i.charge) * i.concentration for i in case.electrolyte.ions)
+    electrolyte = case.electrolyte
+    content = sum(abs(i.charge) * i.concentration for i in electrolyte.ions)
     area = geometry.slit_size * geometry.height
+    ions = data.get("slit_ion_content")
+    if ions is not None:
+        valences = np.array([abs(i.charge) for i in electrolyte.ions], dtype=float)
+        ions = FARADAY * (np.asarray(ions, dtype=float) @ valences)
     return CaseTraces(
         name,
         np.asarray(data["time"], dtype=float),
@@ -356,6 +378,9 @@ def _case_traces(name: str, data: dict[str, NDArray[Any]], text: str, path: Path
         geometry.slit_size,
         geometry.height,
         FARADAY * content * area,
+        electrolyte.conductivity * geometry.slit_size / geometry.path_length,
+        electrolyte.thermal_voltage,
+        ions,
     )
 
 
@@ -444,6 +469,8 @@ def opening_data(traces: CaseTraces, points: int = 150) -> list[OpeningData]:
                 f"{kind}_inner": inner,
                 f"{kind}_mean": 0.5 * (outer + inner),
             }
+        if traces.ion_content is not None:
+            table |= _salt(traces, rows, k, sign)
         keep = np.zeros(len(t), dtype=bool)
         for half in (charging, ~charging):
             keep[_thin(table, half, points)] = True
@@ -468,6 +495,24 @@ def opening_data(traces: CaseTraces, points: int = 150) -> list[OpeningData]:
             )
         )
     return sets
+
+
+def _salt(
+    traces: CaseTraces, rows: NDArray[np.bool_], k: int, sign: int
+) -> dict[str, Array]:
+    """Return the columns of the ion content and of the diffusion along the charged walls."""
+    assert traces.ion_content is not None
+    charge = traces.slit_charge[rows, k : k + 2] / traces.bulk_charge
+    S = traces.ion_content[rows, k : k + 2] / traces.bulk_charge
+    # more charge than ions of one sign cannot be; rounding may say so in a full slit
+    salt = np.log(np.maximum(S**2 - charge**2, 1e-12 * S**2))
+    voltage = 0.5 * traces.thermal_voltage * (salt[:, 1] - salt[:, 0])
+    return {
+        "S_outer": S[:, 0],
+        "S_inner": S[:, 1],
+        "S_mean": S.mean(axis=1),
+        "I_salt": sign * traces.bulk_conductance * voltage * np.sign(charge.sum(axis=1)),
+    }
 
 
 def _thin(table: dict[str, Array], half: NDArray[np.bool_], points: int) -> Any:

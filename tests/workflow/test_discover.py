@@ -76,6 +76,32 @@ def test_results_give_the_planted_resistance_law(nanoslit, tmp_path):
     assert law.baselines["paper_inner"].error_test > 1e-4
 
 
+def test_salt_that_lags_behind_is_seen(nanoslit, tmp_path):
+    file = write_result(tmp_path / "r.h5", r_c=3.0, salt=1.4)
+    words = ["discover", file, "--voltage", "electrochemical", "--evaluations", 8000]
+    laws = []
+    for more in ([], ["--salt"]):
+        law_file = tmp_path / f"LAW{len(more)}.json"
+        done = nanoslit(*words, *more, "-o", law_file)
+        assert done.returncode == 0, done.stderr
+        laws.append(ResistanceLaw.from_file(law_file))
+    for law in laws:
+        rival = law.baselines["ion_content_and_salt"]
+        assert rival.error_test < 1e-4
+        for case in rival.cases:
+            assert rival.values(case)["R_c"] == pytest.approx(3.0, rel=1e-3)
+            assert rival.values(case)["beta"] == pytest.approx(1.4, rel=1e-2)
+    blind, seeing = laws
+    assert "see --salt" in blind.extra["verdict"]
+    assert "S_" not in blind.best.expression
+    assert "I_salt" not in blind.best.expression
+    assert blind.best.error_test > 10 * seeing.best.error_test
+    assert "ion_content" not in blind.extra["verdict"].split(";")[0]
+    gamma = blind.extra["gamma"]["per_case"]["r:1"]
+    assert gamma["profile_95"][0] < gamma["value"] < gamma["profile_95"][1]
+    assert gamma["block_error"] > 0
+
+
 def test_a_left_out_result_only_tests(nanoslit, tmp_path):
     files = [write_result(tmp_path / f"r{k}.h5", r_c=2.0 + k, rate=1.0 + k) for k in range(3)]
     law_file = tmp_path / "LAW.json"
