@@ -21,6 +21,7 @@ CASES = {
     "aligned": case(network(2, arrangement="aligned"), CV, tolerance=1e-4),
 }
 
+
 @dataclass(frozen=True)
 class Breaking:
     """A diffusivity that becomes impossible to evaluate on one rank."""

@@ -200,20 +200,28 @@ def residual_sums(
 
 @_compiled
 def _add_storage(
-    block: Floats, weight: float, c: Floats, packing: Floats, z: Floats, j: int, shift: float
+    out: Floats,
+    at: int,
+    weight: float,
+    c: Floats,
+    packing: Floats,
+    i: int,
+    z: Floats,
+    j: int,
+    shift: float,
 ) -> None:
-    """Add weight * dc_j/du to row 1 + j (times shift) and to the Poisson row."""
+    """Add weight * dc_j/du of node i to row 1 + j (times shift) and the Poisson row."""
     m = z.size
     mean = 0.0
-    for i in range(m):
-        mean += z[i] * packing[i]
-    w = weight * c[j]
-    block[1 + j, 0] += shift * w * (mean - z[j])
-    block[0, 0] -= z[j] * w * (mean - z[j])
-    for i in range(m):
-        slope = (1.0 if i == j else 0.0) - packing[i]
-        block[1 + j, 1 + i] += shift * w * slope
-        block[0, 1 + i] -= z[j] * w * slope
+    for a in range(m):
+        mean += z[a] * packing[i, a]
+    w = weight * c[i, j]
+    out[at, 1 + j, 0] += shift * w * (mean - z[j])
+    out[at, 0, 0] -= z[j] * w * (mean - z[j])
+    for a in range(m):
+        slope = (1.0 if a == j else 0.0) - packing[i, a]
+        out[at, 1 + j, 1 + a] += shift * w * slope
+        out[at, 0, 1 + a] -= z[j] * w * slope
 
 
 @_compiled
@@ -262,9 +270,9 @@ def _add_compact(
     """Add the compact storage that node p takes from its neighbour q."""
     for j in range(z.size):
         _, own, other = compact_difference(c[p, j], c[q, j])
-        _add_storage(out[here], weight * own, c[p], packing[p], z, j, shift)
+        _add_storage(out, here, weight * own, c, packing, p, z, j, shift)
         if there >= 0:
-            _add_storage(out[there], weight * other, c[q], packing[q], z, j, shift)
+            _add_storage(out, there, weight * other, c, packing, q, z, j, shift)
 
 
 @_compiled
@@ -303,7 +311,7 @@ def jacobian_blocks(
     variable = gradient.shape[0] > 0
     for i in range(n):
         for j in range(m):
-            _add_storage(out[at[i]], volume[i], c[i], packing[i], z, j, shift)
+            _add_storage(out, at[i], volume[i], c, packing, i, z, j, shift)
     for e in range(k.size):
         p, q = k[e], l[e]
         by_k[:, :] = 0.0

@@ -181,6 +181,7 @@ class PetscCell:
         self._renew = True
         self._factored_shift = 0.0
         self._factored_at = 0
+        self._factored_state = np.zeros(self.sub.n_owned * self.equations.n_fields)
 
     def __enter__(self) -> PetscCell:
         return self
@@ -243,16 +244,45 @@ class PetscCell:
         renew = self._renew or not 0.25 < ratio < 4.0
         self.pc.setReusePreconditioner(not renew)
         if renew:
-            self.cost.factorisations += 1
-            self._renew, self._factored_shift = False, shift
-            self._factored_at = self.cost.jacobians + 1
-            now = time.process_time()
-            self.ksp.setOperators(A, A)
-            self.pc.setUp()
-            self.cost.factor_time += time.process_time() - now
-            start += time.process_time() - now
+            start += self._factor(np.array(x.array_r), shift)
         self.cost.jacobians += 1
         self.cost.assembly_time += time.process_time() - start
+
+    def _factor(self, state: Floats, shift: float) -> float:
+        """Factorise the matrix, which was assembled at a state; return the seconds."""
+        begin = time.process_time()
+        self.ksp.setOperators(self._A, self._A)
+        self.pc.setUp()
+        self._renew, self._factored_shift, self._factored_state = False, shift, state
+        self._factored_at = self.cost.jacobians + 1
+        self.cost.factorisations += 1
+        seconds = time.process_time() - begin
+        self.cost.factor_time += seconds
+        return seconds
+
+    @property
+    def factorisation(self) -> dict[str, Any]:
+        """What the kept factorisation follows from: numbers, and ``state`` by node."""
+        return {
+            "shift": self._factored_shift,
+            "at": self._factored_at,
+            "renew": self._renew,
+            "state": self._factored_state.reshape(self.sub.n_owned, -1),
+        }
+
+    def factorise(self, kept: dict[str, Any]) -> None:
+        """Make the factorisation that a run had when ``factorisation`` was asked for.
+
+        With it a resumed run takes the very same iterations.
+        """
+        shift = float(kept["shift"])
+        if shift:
+            u = np.array(kept["state"], dtype=float)
+            self.step.shift = shift
+            self._x.array = u.ravel()
+            # by way of SNES, which then knows that the first one was built
+            self.snes.computeJacobian(self._x, self._A, self._A)
+        self._renew, self._factored_at = bool(kept["renew"]), int(kept["at"])
 
     def _converged(self, snes: Any, iteration: int, norms: tuple[float, ...]) -> Any:
         """Stop at the absolute tolerance; ask for a new factorisation when it is stale."""

@@ -248,6 +248,10 @@ class LocalEquations:
         """Return the composition of a state of shape (n, fields)."""
         return compose(u[:, 1:].T, u[:, 0], self.z, self.c_bulk, self.v)
 
+    def concentrations(self, u: Floats) -> Floats:
+        """Return the concentrations (n, n_ions) of a state."""
+        return self._nodes(u)[0]
+
     def stored(self, u: Floats) -> Floats:
         """Return S c of the owned nodes (n_owned, n_ions) in a local state."""
         return self._stored(self._nodes(u)[0])
@@ -350,16 +354,12 @@ class LocalEquations:
         d, _ = self.node_diffusivity(c)
         chosen = slice(None) if edges is None else edges
         g, k, l = self.conductance[chosen], self.sub.k[chosen], self.sub.l[chosen]  # noqa: E741
-        return np.asarray(
-            kernels.ion_fluxes(u, c, ln_gamma, self.z, self.floor, d, g, k, l)
-        )
+        return np.asarray(kernels.ion_fluxes(u, c, ln_gamma, self.z, self.floor, d, g, k, l))
 
     def flux_scale(self, u: Floats) -> float:
         """Return the sum over edges and ions of (area D c / h)^2, for rounding errors."""
         c, sub = self._nodes(u)[0], self.sub
-        return float(
-            kernels.flux_scale(c, self.diffusivity, self.conductance, sub.k, sub.l)
-        )
+        return float(kernels.flux_scale(c, self.diffusivity, self.conductance, sub.k, sub.l))
 
     def wall_charge(self, u: Floats, voltage: float, stored: Floats | None = None) -> Floats:
         """Return the charge of each wall node of this rank (n_walls,).
@@ -450,4 +450,3 @@ class LocalEquations:
         )
         g = self.conductance[edges] * d
         return g * parts[0], g * parts[1], g * parts[2]
-

@@ -423,7 +423,7 @@ class Simulation:
         """Return all that the rest of the run depends on, on rank 0 (collective).
 
         Node values are in natural order, so another number of ranks can go on with them.
-        The kept LU factorisation is left out: it only speeds up a converged solve.
+        The kept LU factorisation is made anew from the state that it belongs to.
 
         Returns
         -------
@@ -433,6 +433,8 @@ class Simulation:
         h = self.history
         states = self.cell.gather(np.stack(h.states, axis=1))
         stored = self.cell.gather(np.stack(h.stored, axis=1))
+        kept = self.cell.factorisation
+        kept["state"] = self.cell.gather(kept["state"])
         if states is None or stored is None:
             return None
         return {
@@ -445,6 +447,7 @@ class Simulation:
                 "step": h.step,
                 "steps_at_order": h.steps_at_order,
             },
+            "factorisation": kept,
             "segment": self.segment,
             "rows": self.recorder.columns(),
             "cost": vars(self.cost).copy(),
@@ -461,6 +464,9 @@ class Simulation:
                 "history": {
                     k: v for k, v in state["history"].items() if k not in ("states", "stored")
                 },
+                "factorisation": {
+                    k: v for k, v in state["factorisation"].items() if k != "state"
+                },
             }
         )
         small = self.cell.share(small)
@@ -472,6 +478,8 @@ class Simulation:
             part = self.cell.scatter(everything)
             setattr(h, name, [part[:, i].copy() for i in range(part.shape[1])])
         self._set_flux_norm(self.cell.with_ghosts(h.states[0]))
+        of = self.cell.scatter(None if state is None else state["factorisation"]["state"])
+        self.cell.factorise({**small["factorisation"], "state": of})
         h.order, h.step = int(kept["order"]), float(kept["step"])
         h.steps_at_order = int(kept["steps_at_order"])
         self.segment = int(small["segment"])
