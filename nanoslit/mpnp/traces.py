@@ -218,6 +218,7 @@ class Observer:
             rows.append(np.full(local.size, i))
             signs.append(np.full(local.size, cut.sign))
         self._cut_edges = np.concatenate([*edges, np.zeros(0, np.int64)]).astype(np.int64)
+        self._measured = np.concatenate([self._cut_edges, self._reservoir_edges])
         n = self._cut_edges.size
         data, where = np.concatenate([*signs, []]), np.concatenate([*rows, []])
         self._cut = sparse.csr_matrix((data, (where, np.arange(n))), (len(self.cuts), n))
@@ -246,7 +247,7 @@ class Observer:
             Amounts S c.
         voltage : float
         """
-        q = self.eq.wall_charge(u, voltage)
+        q = self.eq.wall_charge(u, voltage, stored)
         field_ = self.eq.field_flux(u)
         return np.concatenate(
             [
@@ -264,18 +265,18 @@ class Observer:
         equilibrium, but equal to it up to their rounding.
         """
         eq = self.eq
-        comp = eq.compose(u)
-        flux = eq.ion_flux(u)
-        parts = (flux[self._cut_edges].T, *eq.flux_parts(u, comp, self._cut_edges))
+        n = self._cut_edges.size
+        flux = eq.ion_flux(u, self._measured)
+        parts = (flux[:n].T, *eq.flux_parts(u, self._cut_edges))
         currents = [self._cut @ (eq.z @ p) for p in parts]
         own = u[: self.sub.n_owned]
         return np.concatenate(
             [
                 *currents,
-                (self._cut @ (flux[self._cut_edges] * eq.z)).ravel(),
+                (self._cut @ (flux[:n] * eq.z)).ravel(),
                 self._reading @ own[:, 0],
                 (self._reading @ (own[:, 1:] / eq.z)).ravel(),
-                -flux[self._reservoir_edges].sum(axis=0),
+                -flux[n:].sum(axis=0),
             ]
         )
 
