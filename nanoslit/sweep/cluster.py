@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +31,11 @@ _QUIET = {
     # a solver process may start while the worker has much memory: no limits of Dask
     "distributed.worker.memory.terminate": False,
     "distributed.worker.memory.pause": False,
-    # the scheduler must not keep the history of a million points
-    "distributed.admin.log-length": 1000,
-    "distributed.admin.low-level-log-length": 1000,
+    # the scheduler must not keep the history of a million points, least of all the last
+    # messages to each worker: they hold the cases of a batch
+    "distributed.admin.log-length": 100,
+    "distributed.admin.low-level-log-length": 10,
+    "distributed.diagnostics.computations.max-history": 10,
 }
 
 
@@ -101,8 +105,8 @@ def connect(
         cluster.scale(jobs=n)
     else:
         n = local_workers(where, resources)
-        cluster = stack.enter_context(
-            LocalCluster(
+        with _deaf_to_terminal():
+            local = LocalCluster(
                 n_workers=n,
                 threads_per_worker=1,
                 processes=True,
@@ -111,9 +115,10 @@ def connect(
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": where.dashboard},
                 worker_dashboard_address=None,
+                preload=["nanoslit.sweep.worker"],
                 silence_logs=50,
             )
-        )  # fmt: skip
+        cluster = stack.enter_context(local)
     client = stack.enter_context(Client(cluster))
     if where.dashboard:
         print(
@@ -122,6 +127,26 @@ def connect(
             file=sys.stderr,
         )
     return client, n
+
+
+@contextmanager
+def _deaf_to_terminal() -> Iterator[None]:
+    """Start workers that do not hear Ctrl-C and the closing of the terminal.
+
+    A terminal sends both to all processes in it; only the service shall act, else the
+    workers end before a checkpoint is written. Threads and programs started here inherit
+    the blocked signals, also a worker that the cluster starts later in place of a dead one.
+    """
+    from multiprocessing import resource_tracker
+
+    from_terminal = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, from_terminal)
+    try:
+        resource_tracker.ensure_running()  # also a child, and it unblocks SIGINT here
+        signal.pthread_sigmask(signal.SIG_BLOCK, from_terminal)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _join(where: Where, stack: ExitStack) -> Any:
