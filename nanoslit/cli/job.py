@@ -146,9 +146,7 @@ def _submit(words: list[str]) -> None:
 
 @job.command()
 def solve(
-    cases: Annotated[
-        list[Path], typer.Argument(metavar="CASE.toml...", show_default=False)
-    ],
+    cases: Annotated[list[Path], typer.Argument(metavar="CASE.toml...", show_default=False)],
     output: Output,
     ranks: Ranks = None,
     memory: Memory = None,
@@ -255,7 +253,10 @@ def pipeline(
     from nanoslit.job.site import read_site
 
     site, wish = read_site(site_file, scheduler), _wish(ranks, memory, time)
-    more, study = quoted(shlex.split(discover_options)), None if explore is None else str(explore)
+    more, study = (
+        quoted(shlex.split(discover_options)),
+        None if explore is None else str(explore),
+    )
     if _is_plan(inputs):
         made = pipeline_of_plan(
             _plan(inputs[0]), str(inputs[0]), str(output), site, wish, _mode(mode), study, more
@@ -300,9 +301,7 @@ def cells(inputs: list[Path], output: Output) -> None:
 
 @job.command(context_settings=PASSES_ON)
 def attempt(
-    words: Annotated[
-        list[str], typer.Argument(metavar="-- COMMAND...", show_default=False)
-    ],
+    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", show_default=False)],
     ranks: Annotated[int, typer.Option(help="Of an MPI program (run, discover).")] = 1,
     stop_after: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Ask for a checkpoint then.")

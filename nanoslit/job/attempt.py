@@ -69,7 +69,7 @@ class Attempt:
     limit: int = 200
 
     def __post_init__(self) -> None:
-        self.asked = self.ending = False
+        self.asked, self.ending = "", False
 
     # -- the command ------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ class Attempt:
         if number == signal.SIGTERM:
             self.ending = True
         else:
-            self.asked = True
+            self.asked = "SIGUSR1 came"
 
     def _run(self) -> int:
         launcher = None if self.words[0] in MPI_COMMANDS else ""
@@ -108,10 +108,10 @@ class Attempt:
                     break
                 now = time.monotonic()
                 if self.stop_after is not None and now - begin > self.stop_after:
-                    self.asked = True
+                    self.asked = self.asked or "the time runs out"
                 if self.asked and not passed_on and not self.ending:
                     passed_on = True
-                    say("the time runs out: asking for a checkpoint")
+                    say(f"{self.asked}: asking for a checkpoint")
                     self._ask(child)
                 ended = ended or (now if self.ending else 0.0)
                 if ended and now - ended > _PATIENCE:

@@ -39,10 +39,7 @@ def example_scripts(root: Path) -> dict[str, str]:
             "solve": solve_job([case], ["case.toml"], "result.h5", site, Wish(ranks=4)),
             "sweep": sweep_job(plan, PLAN, "sweep", site, Wish(), "allocation"),
             "discover": discover_job("results/*.h5", "LAW.json", site, Wish()),
-            **{
-                f"pipeline-{i}": replace(job, log="")
-                for i, job in enumerate(stages, start=1)
-            },
+            **{f"pipeline-{i}": replace(job, log="") for i, job in enumerate(stages, start=1)},
         }
         if scheduler == "slurm":
             jobs["sweep-dask"] = sweep_job(plan, PLAN, "sweep", site, Wish(), "dask")

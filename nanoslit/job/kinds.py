@@ -182,7 +182,11 @@ def sweep_job(plan: Plan, path: str, output: str, site: Site, wish: Wish, mode: 
         tasks = cores
     else:
         title = "Service of a sweep; Dask submits its workers as jobs"
-        words += ["slurm", "--workers", str(max(1, cores // max(each, plan.execution.slurm.cores)))]
+        words += [
+            "slurm",
+            "--workers",
+            str(max(1, cores // max(each, plan.execution.slurm.cores))),
+        ]
         tasks, memory, time = 1, 2e9, site.max_time
     job = Job(
         title, f"ns-{plan.name}", quoted(words), parent(output), tasks, memory, time,

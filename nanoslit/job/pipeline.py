@@ -100,7 +100,8 @@ def pipeline_of_cases(
 
 
 def _rest(
-    output: str, site: Site, study: str | None, options: str, before: tuple[str, ...], cells: str
+    output: str, site: Site, study: str | None, options: str, before: tuple[str, ...],
+    cells: str,
 ) -> list[Job]:  # fmt: skip
     found = f"{quoted([cells])}/*.h5 {options}".strip()
     law = discover_job(found, f"{output}/LAW.json", site, Wish())

@@ -165,7 +165,7 @@ SHIPPED = Path("jobs/site.env")
 def _array(job: Job) -> Iterator[str]:
     if job.cases:
         yield f"cases=({quoted(job.cases)})"
-        yield 'case=${cases[SLURM_ARRAY_TASK_ID]}'
+        yield "case=${cases[SLURM_ARRAY_TASK_ID]}"
 
 
 def _attempt(job: Job, site: Site, path: str) -> Iterator[str]:

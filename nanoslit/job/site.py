@@ -56,7 +56,8 @@ class Site:
         where = self.path or "site"
         if self.scheduler not in SCHEDULERS:
             raise CaseError(
-                f"{where}: SITE_SCHEDULER = {self.scheduler!r} must be {' or '.join(SCHEDULERS)}"
+                f"{where}: SITE_SCHEDULER = {self.scheduler!r} must be "
+                f"{' or '.join(SCHEDULERS)}"
             )
         if self.cores < 1 or self.memory <= 0 or self.max_time < 600:
             raise CaseError(
@@ -111,9 +112,7 @@ def _quantity(found: dict[str, str], name: str, unit: str, default: float) -> fl
 def _variables(path: Path) -> dict[str, str]:
     """Return the variables that a site file sets, as bash reads it."""
     if not path.is_file():
-        raise CaseError(
-            f"{path}: no such file; copy jobs/site.env.example there and edit it"
-        )
+        raise CaseError(f"{path}: no such file; copy jobs/site.env.example there and edit it")
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SITE_")}
     done = subprocess.run(
         ["bash", "-c", _PRINT, "bash", str(path.resolve()), *_NAMES],
