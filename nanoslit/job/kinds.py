@@ -112,7 +112,7 @@ def solve_job(
     seconds = max(cost[2] for cost in costs)
     job = Job(
         title="Solve one case",
-        name=f"ns-{Path(paths[0]).stem}",
+        name=_name(Path(paths[0]).stem),
         command=quoted(["run", paths[0], "-o", output, "--resume"]),
         log=parent(output), tasks=ranks, ranks=ranks,
         memory=_MARGIN * max(cost[1] for cost in costs) / ranks + _PROGRAM,
@@ -132,6 +132,11 @@ def solve_job(
         command=command, cases=tuple(paths), log=output,
     )  # fmt: skip
     return _limits(job, wish, site)
+
+
+def _name(text: str) -> str:
+    """Return a name for the queue: without blanks and signs that a shell would read."""
+    return "ns-" + "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
 
 
 def parent(path: str) -> str:
@@ -189,7 +194,7 @@ def sweep_job(plan: Plan, path: str, output: str, site: Site, wish: Wish, mode: 
         ]
         tasks, memory, time = 1, 2e9, site.max_time
     job = Job(
-        title, f"ns-{plan.name}", quoted(words), parent(output), tasks, memory, time,
+        title, _name(plan.name), quoted(words), parent(output), tasks, memory, time,
         remarks=(f"estimate: {points}",),
     )  # fmt: skip
     return _limits(job, wish, site)
@@ -209,7 +214,7 @@ def discover_job(arguments: str, output: str, site: Site, wish: Wish) -> Job:
     """
     ranks = wish.ranks or min(4, site.cores)
     job = Job(
-        "Search for the law on islands", f"ns-{Path(output).stem}",
+        "Search for the law on islands", _name(Path(output).stem),
         f"discover {arguments} -o {quoted([output])} --quiet --resume", parent(output),
         ranks, 1e9, 4 * 3600.0, ranks=ranks,
     )  # fmt: skip
@@ -220,6 +225,6 @@ def explore_job(study: str, output: str, site: Site, wish: Wish) -> Job:
     """Return the job that explores circuits (threads of one process)."""
     cores = wish.ranks or min(4, site.cores)
     command = quoted(["explore", study, "-o", output, "--overwrite", "--threads", str(cores)])
-    name, log = f"ns-{Path(output).stem}", parent(output)
+    name, log = _name(Path(output).stem), parent(output)
     job = Job("Explore circuits", name, command, log, cores, 1e9, 3600.0)
     return _limits(job, wish, site)

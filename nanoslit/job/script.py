@@ -122,7 +122,8 @@ def _slurm(job: Job, site: Site) -> Iterator[str]:
     }  # fmt: skip
     yield "#SBATCH --requeue"
     yield from (f"#SBATCH --{key}={value}" for key, value in values.items() if value)
-    yield from (f"#SBATCH {word}" for word in site.extra)
+    if site.extra:
+        yield f"#SBATCH {site.extra}"
 
 
 def _pbs(job: Job, site: Site) -> Iterator[str]:
@@ -137,7 +138,8 @@ def _pbs(job: Job, site: Site) -> Iterator[str]:
         yield f"#PBS -q {site.partition}"
     if site.account:
         yield f"#PBS -A {site.account}"
-    yield from (f"#PBS {word}" for word in site.extra)
+    if site.extra:
+        yield f"#PBS {site.extra}"
 
 
 def _place(site: Site, folder: str) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -39,8 +38,8 @@ class Site:
         Of one node [byte].
     max_time : float
         Longest wall time of a job [s].
-    extra : tuple of str
-        Further directives.
+    extra : str
+        Further directives, in one line.
     """
 
     path: Path | None = None
@@ -50,7 +49,7 @@ class Site:
     cores: int = 32
     memory: float = 120e9
     max_time: float = 24 * 3600.0
-    extra: tuple[str, ...] = ()
+    extra: str = ""
 
     def __post_init__(self) -> None:
         where = self.path or "site"
@@ -95,7 +94,7 @@ def read_site(path: Path | None = None, scheduler: str | None = None) -> Site:
             cores=int(found.get("SITE_CORES_PER_NODE") or Site.cores),
             memory=_quantity(found, "SITE_MEMORY_PER_NODE", "byte", Site.memory),
             max_time=_quantity(found, "SITE_MAX_TIME", "s", Site.max_time),
-            extra=tuple(shlex.split(found.get("SITE_EXTRA", ""))),
+            extra=found.get("SITE_EXTRA", ""),
         )
     except ValueError as error:
         raise error if isinstance(error, CaseError) else CaseError(f"{path}: {error}") from None
