@@ -46,6 +46,7 @@ __all__ = [
     "clean_environment",
     "command_line",
     "explain_exit",
+    "prefix",
     "start",
 ]
 
@@ -149,8 +150,8 @@ def choose_launcher(ranks: int, environment: Mapping[str, str] | None = None) ->
     if shutil.which("mpirun"):
         whole = nodes > 1 and _number(env, "SLURM_CPUS_ON_NODE") == os.cpu_count()
         hosts = env.get("PBS_NODEFILE", "")
-        prefix = _BOUND if whole else LAUNCHER
-        return f"{prefix} --hostfile {shlex.quote(hosts)}" if hosts else prefix
+        template = _BOUND if whole else LAUNCHER
+        return f"{template} --hostfile {shlex.quote(hosts)}" if hosts else template
     if shutil.which("mpiexec"):
         return "mpiexec -n {ranks}"
     if shutil.which("srun") and "SLURM_JOB_ID" in env:
@@ -183,18 +184,15 @@ def _nodes(ranks: int, environment: Mapping[str, str]) -> int:
     return 1 if not tasks or not nodes else min(nodes, -(-ranks * nodes // tasks))
 
 
-def command_line(
-    arguments: Sequence[str | os.PathLike[str]],
+def prefix(
     ranks: int = 1,
     launcher: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Return the words of the launch of ``nanoslit ARGUMENTS`` on some ranks.
+    """Return the words that stand before a program to start it on some ranks.
 
     Parameters
     ----------
-    arguments : sequence of str or path
-        What follows ``nanoslit``.
     ranks : int
         Number of MPI ranks.
     launcher : str, optional
@@ -215,17 +213,28 @@ def command_line(
     if launcher is None:
         launcher = choose_launcher(ranks, env)
     try:
-        prefix = shlex.split(launcher.format(ranks=ranks, nodes=_nodes(ranks, env)))
+        words = shlex.split(launcher.format(ranks=ranks, nodes=_nodes(ranks, env)))
     except (KeyError, ValueError, IndexError) as error:
         raise LaunchError(
             f"launcher {launcher!r} is no template ({error}); write for instance {LAUNCHER!r}"
         ) from None
-    if prefix and shutil.which(prefix[0]) is None:
+    if words and shutil.which(words[0]) is None:
         raise LaunchError(
-            f"{prefix[0]} is not on the PATH; load or install MPI (`nanoslit doctor` says "
+            f"{words[0]} is not on the PATH; load or install MPI (`nanoslit doctor` says "
             "how), or give another launcher"
         )
-    return [*prefix, sys.executable, "-m", "nanoslit", *(os.fspath(a) for a in arguments)]
+    return words
+
+
+def command_line(
+    arguments: Sequence[str | os.PathLike[str]],
+    ranks: int = 1,
+    launcher: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Return the words of the launch of ``nanoslit ARGUMENTS`` (see :func:`prefix`)."""
+    program = [sys.executable, "-m", "nanoslit", *(os.fspath(a) for a in arguments)]
+    return [*prefix(ranks, launcher, environment), *program]
 
 
 @dataclass

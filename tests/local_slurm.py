@@ -93,10 +93,10 @@ class LocalSlurm:
     cpus : int
         What the node pretends to have.
     requeue_wait : int
-        Seconds that a requeued job waits; 120 on a stock SLURM.
+        Seconds that a requeued job waits, 5 at least; 120 on a stock SLURM.
     """
 
-    def __init__(self, cpus=4, requeue_wait=2):
+    def __init__(self, cpus=4, requeue_wait=5):
         # short: a socket's path must have less than 108 characters
         self.folder = Path(tempfile.mkdtemp(prefix="ns-slurm-", dir="/tmp"))
         port, node_port = free_ports(2)
