@@ -94,7 +94,8 @@ def pipeline_of_cases(
 ) -> list[Job]:  # fmt: skip
     """Return the jobs of several cases in their order; the first is an array."""
     cells = f"{output}/cells"
-    first = solve_job(cases, paths, cells, site, wish)
+    target = cells if len(paths) > 1 else f"{cells}/{Path(paths[0]).stem}.h5"
+    first = solve_job(cases, paths, target, site, wish)
     links = f"nanoslit job cells {quoted([*paths, '-o', output])}"
     return [first, *_rest(output, site, study, options, (links,), cells)]
 

@@ -235,6 +235,7 @@ def test_failed_stage_ends_the_chain(here):
     assert here.slurm.end_of(jobs[0]) == "FAILED"
     here.wait(lambda: not here.slurm.jobs())
     assert "max_steps" in here.log()
+    assert not list(here.folder.glob("study/cells/*.h5"))
 
 
 @pytest.mark.slow
@@ -253,11 +254,11 @@ def test_plan_then_law_then_design_space(here):
 # -- sweeps --------------------------------------------------------------------------------
 
 
-def dask_plan(ranks=2, more=""):
+def dask_plan(ranks=2):
     return sweep_plan(
         SLITS,
         more=f'[resources]\nranks = {ranks}\nmemory = "600 MB"\n[execution]\n'
-        f'cluster = "slurm"\nworkers = 1\n{more}[execution.slurm]\nwalltime = "30 min"\n',
+        'cluster = "slurm"\nworkers = 1\n[execution.slurm]\nwalltime = "30 min"\n',
     )
 
 
@@ -297,6 +298,13 @@ def test_dask_on_slurm_solves_points_on_two_ranks(here, undisturbed):
     assert [r["ranks"] for r in records] == [2] * len(SLITS)
     here.wait(lambda: not here.slurm.jobs())  # the workers' jobs end with the service
     assert not list(here.folder.glob("*.out"))
+
+
+def test_jobs_that_slurm_would_refuse_are_told_at_once(here):
+    text = dask_plan().replace("[execution.slurm]", '[execution.slurm]\nqueue = "nowhere"')
+    (here.folder / "plan.toml").write_text(text)
+    with pytest.raises(AssertionError, match="SLURM refuses the jobs of workers: .*partition"):
+        here.do("sweep", "run", "plan.toml", "-o", "dir")
 
 
 @pytest.mark.slow
