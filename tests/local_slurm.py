@@ -31,11 +31,11 @@ CommunicationParameters=NoAddrCache,NoCtldInAddrAny,NoInAddrAny
 MailProg=/bin/true
 SlurmctldPort={port}
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -57,10 +57,12 @@ InactiveLimit=0
 SlurmctldTimeout=30
 SlurmdTimeout=30
 UnkillableStepTimeout=30
-NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} CPUs={cpus} \
-RealMemory={memory} State=UNKNOWN
+{nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=60 State=UP
 """
+
+NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} \
+RealMemory=8000 State=UNKNOWN"
 
 
 def missing():
@@ -91,16 +93,19 @@ class LocalSlurm:
     Parameters
     ----------
     cpus : int
-        What the node pretends to have.
+        What a node pretends to have.
+    nodes : int
+        Pretended nodes, all of them this host.
     requeue_wait : int
         Seconds that a requeued job waits, 5 at least; 120 on a stock SLURM.
     """
 
-    def __init__(self, cpus=4, requeue_wait=5):
+    def __init__(self, cpus=4, nodes=1, requeue_wait=5):
         # short: a socket's path must have less than 108 characters
         self.folder = Path(tempfile.mkdtemp(prefix="ns-slurm-", dir="/tmp"))
-        port, node_port = free_ports(2)
-        self.node = "node1"
+        port, *ports = free_ports(1 + nodes)
+        self.nodes = [f"node{i + 1}" for i in range(nodes)]
+        host = socket.gethostname().split(".")[0]
         (self.folder / "etc").mkdir()
         for name in ("state", "spool", "munge"):
             (self.folder / name).mkdir(mode=0o755 if name == "spool" else 0o700)
@@ -114,14 +119,14 @@ class LocalSlurm:
         user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True)
         self.configuration.write_text(
             CONFIGURATION.format(
-                host=socket.gethostname().split(".")[0],
+                host=host,
                 user=user.stdout.strip(),
                 folder=self.folder,
                 port=port,
-                node_port=node_port,
-                node=self.node,
-                cpus=cpus,
-                memory=8000,
+                nodes="\n".join(
+                    NODE.format(name=name, host=host, port=p, cpus=cpus)
+                    for name, p in zip(self.nodes, ports, strict=True)
+                ),
                 requeue_wait=requeue_wait,
             )
         )
@@ -151,18 +156,20 @@ class LocalSlurm:
             )  # fmt: skip
         if not self.running("slurmctld"):
             self._daemon("slurmctld", "-f", str(self.configuration))
-        if not self.running("slurmd"):
-            self._daemon("slurmd", "-f", str(self.configuration), "-N", self.node)
-        self.wait(lambda: self.state() in ("idle", "mix", "alloc", "mixed", "allocated"), 60)
+        for node in self.nodes:
+            (self.folder / "spool" / node).mkdir(exist_ok=True)
+            if not self.running(f"slurmd-{node}"):
+                self._daemon("slurmd", "-f", str(self.configuration), "-N", node)
+        self.wait(lambda: self.ready() == len(self.nodes), 60)
         return self
 
-    def state(self):
-        """Return the state of the node, "" while the controller does not answer."""
+    def ready(self):
+        """Return how many nodes take jobs, 0 while the controller does not answer."""
         try:
             shown = self.do("sinfo", "-h", "-N", "-o", "%T", timeout=5, check=False)
         except subprocess.TimeoutExpired:
-            return ""
-        return shown.strip()
+            return 0
+        return sum(state in ("idle", "mixed", "allocated") for state in shown.split())
 
     def pid(self, name):
         """Return the process of a daemon, 0 if it has none."""
@@ -186,11 +193,12 @@ class LocalSlurm:
 
     def stop(self):
         """End jobs and daemons."""
-        if self.running("slurmctld") and self.running("slurmd"):
+        daemons = [f"slurmd-{node}" for node in self.nodes]
+        if all(map(self.running, ["slurmctld", *daemons])):
             with contextlib.suppress(subprocess.TimeoutExpired, AssertionError):
                 self.do("scancel", "--user", str(os.getuid()), timeout=10, check=False)
                 self.wait(lambda: not self.jobs("R,CG,CF"), 30)
-        for name in ("slurmd", "slurmctld", "munged"):
+        for name in (*daemons, "slurmctld", "munged"):
             pid = self.pid(name)
             if pid:
                 os.kill(pid, signal.SIGTERM)

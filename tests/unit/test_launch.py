@@ -110,3 +110,19 @@ def test_traps_of_the_environment():
 
 def test_one_memory_limit_is_no_contradiction():
     assert clean_environment({"SLURM_MEM_PER_CPU": "1"})["SLURM_MEM_PER_CPU"] == "1"
+
+
+@pytest.mark.mpi
+def test_launches_of_the_same_moment_do_not_collide(monkeypatch):
+    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("OMPI_MCA_rmaps_base_oversubscribe", "1")
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    started = [launch.start(["--version"], ranks=2, **quiet) for _ in range(6)]
+    assert len({child.temporary for child in started}) == len(started)
+    for child in started:
+        with child:
+            out, err = child.process.communicate(timeout=120)
+            assert child.poll() == 0, err
+            assert out.count(b"nanoslit") == 2
+        assert not child.temporary.exists()

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -325,7 +326,9 @@ def test_sweep_in_one_allocation(here, undisturbed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victims", [("slurmd",), ("slurmctld",), ("slurmd", "slurmctld")])
+@pytest.mark.parametrize(
+    "victims", [("slurmd-node1",), ("slurmctld",), ("slurmd-node1", "slurmctld")]
+)
 def test_killed_daemons_then_resume(here, undisturbed, victims):
     """The service and its workers go on or are taken up by resume; nothing is lost."""
     (here.folder / "plan.toml").write_text(dask_plan(1))
@@ -361,7 +364,7 @@ def test_sweep_survives_killed_daemons(here, undisturbed):
     )  # fmt: skip
     try:
         here.wait(lambda: list(here.folder.glob("dir/pts/*/*/result.h5")))
-        here.slurm.kill("slurmd")
+        here.slurm.kill("slurmd-node1")
         here.slurm.kill("slurmctld")
         here.slurm.start()
         assert service.wait(300) == 0
@@ -388,6 +391,61 @@ def test_lost_worker_job_is_replaced(here, undisturbed):
         if service.is_running():
             service.kill()
     assert_same(collected(here, "dir"), undisturbed)
+
+
+# -- two pretended nodes -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_nodes():
+    with LocalSlurm(cpus=2, nodes=2) as made:
+        yield made
+
+
+@pytest.fixture
+def small_nodes(two_nodes, tmp_path):
+    (tmp_path / "site.env").write_text("SITE_CORES_PER_NODE=2\nsite_setup() { :; }\n")
+    return Here(two_nodes, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.mpi
+def test_solves_of_a_large_allocation_spread_over_its_nodes(small_nodes, undisturbed):
+    here = small_nodes
+    (here.folder / "plan.toml").write_text(sweep_plan(SLITS))
+    (job,) = here.submit(
+        "sweep", "plan.toml", "-o", "dir", "--ranks", "4", "--site", "site.env",
+        PATH=f"{Path(sys.executable).parent}:{here.slurm.environment['PATH']}",
+    )  # fmt: skip
+    seen = set()
+
+    def ended():
+        steps = here.slurm.do(
+            "squeue", "-h", "--steps", "-o", "%i %N", "--job", job, check=False
+        )
+        seen.update(line.split()[1] for line in steps.splitlines() if ".batch" not in line)
+        return here.slurm.job_state(job) != "RUNNING" and not here.slurm.jobs()
+
+    here.wait(ended, 400)
+    here.finish(job)
+    assert seen == {"node1", "node2"}
+    assert_same(collected(here, "dir"), undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.mpi
+def test_one_solve_on_two_nodes(small_nodes, whole):
+    here = small_nodes
+    (here.folder / "case.toml").write_text(TINY)
+    (job,) = here.submit(
+        "solve", "case.toml", "-o", "r.h5", "--ranks", "3", "--site", "site.env",
+        PATH=f"{Path(sys.executable).parent}:{here.slurm.environment['PATH']}",
+        # both nodes are this host, which Open MPI's shared memory does not expect
+        OMPI_MCA_btl="self,tcp", OMPI_MCA_btl_tcp_if_include="lo",
+    )  # fmt: skip
+    assert here.slurm.job(job)["NumNodes"].startswith("2")
+    here.finish(job)
+    assert largest_difference(whole(TINY), traces(here.folder / "r.h5")) < 1e-8
 
 
 def test_environment_of_a_step_does_not_reach_a_solve(here, whole):
