@@ -14,5 +14,6 @@ set -a
 set +a
 site_setup || exit
 set -euo pipefail  # not before: modules may use unset variables
+nanoslit job cells sweeps/paper.toml -o results/paper
 exec nanoslit job attempt --ranks 4 --stop-after $((14100 - SECONDS)) --script jobs/pbs/discover.sh -- \
-  discover results/*.h5 -o LAW.json --quiet --resume
+  discover results/paper/cells/*.h5 -o results/paper/LAW.json --quiet --resume

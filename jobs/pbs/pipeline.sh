@@ -2,4 +2,4 @@
 # Solve, discover, explore:  bash jobs/pbs/pipeline.sh
 set -euo pipefail
 # each job submits the next: its own number changes when it is requeued
-qsub -v NANOSLIT_RESTARTS=0,NANOSLIT_THEN=jobs/pbs/pipeline-2.sh:jobs/pbs/pipeline-3.sh jobs/pbs/pipeline-1.sh
+qsub -v NANOSLIT_RESTARTS=0,NANOSLIT_THEN=jobs/pbs/discover.sh:jobs/pbs/explore.sh jobs/pbs/sweep.sh

@@ -16,4 +16,4 @@ set +a
 site_setup || exit
 set -euo pipefail  # not before: modules may use unset variables
 exec nanoslit job attempt --stop-after $((1620 - SECONDS)) --script jobs/pbs/sweep.sh -- \
-  sweep run sweeps/paper.toml -o sweep --cluster local --workers 32
+  sweep run sweeps/paper.toml -o results/paper/sweep --cluster local --workers 32

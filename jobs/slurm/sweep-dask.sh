@@ -21,4 +21,4 @@ set +a
 site_setup || exit
 set -euo pipefail  # not before: modules may use unset variables
 exec nanoslit job attempt --stop-after $((86100 - SECONDS)) -- \
-  sweep run sweeps/paper.toml -o sweep --cluster slurm --workers 8
+  sweep run sweeps/paper.toml -o results/paper/sweep --cluster slurm --workers 8

@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-from nanoslit.job.kinds import Wish, discover_job, solve_job, sweep_job
+from nanoslit.job.kinds import Wish, solve_job, sweep_job
 from nanoslit.job.pipeline import pipeline_of_plan
 from nanoslit.job.script import SHIPPED, submission, text_of
 from nanoslit.job.site import SCHEDULERS, Site
@@ -32,24 +32,22 @@ def example_scripts(root: Path) -> dict[str, str]:
     out = {}
     for scheduler in SCHEDULERS:
         site, folder = Site(path=SHIPPED, scheduler=scheduler), f"jobs/{scheduler}"
+        chain = ("sweep", "discover", "explore")
         stages = pipeline_of_plan(
             plan, PLAN, "results/paper", site, Wish(), "allocation", None, ""
         )
-        jobs = {
-            "solve": solve_job([case], ["case.toml"], "result.h5", site, Wish(ranks=4)),
-            "sweep": sweep_job(plan, PLAN, "sweep", site, Wish(), "allocation"),
-            "discover": discover_job("results/*.h5", "LAW.json", site, Wish()),
-            **{f"pipeline-{i}": replace(job, log="") for i, job in enumerate(stages, start=1)},
-        }
+        jobs = {name: replace(job, log="") for name, job in zip(chain, stages, strict=True)}
+        jobs["solve"] = solve_job([case], ["case.toml"], "result.h5", site, Wish(ranks=4))
         if scheduler == "slurm":
-            jobs["sweep-dask"] = sweep_job(plan, PLAN, "sweep", site, Wish(), "dask")
+            dask = sweep_job(plan, PLAN, "results/paper/sweep", site, Wish(), "dask")
+            jobs["sweep-dask"] = replace(dask, log="")
             paths = ["cases/a.toml", "cases/b.toml"]
             array = solve_job([case, case], paths, "results", site, Wish(ranks=4))
             jobs["solve-array"] = replace(array, log="")
         for name, job in jobs.items():
             path = f"{folder}/{name}.sh"
             out[path] = text_of(job, site, path)
-        scripts = [f"{folder}/pipeline-{i + 1}.sh" for i in range(len(stages))]
+        scripts = [f"{folder}/{name}.sh" for name in chain]
         out[f"{folder}/pipeline.sh"] = submission(
             scripts, site, f"Solve, discover, explore:  bash {folder}/pipeline.sh"
         )

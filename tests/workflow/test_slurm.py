@@ -170,11 +170,11 @@ def test_cancelled_job_leaves_nothing(here):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.mpi)])
-def test_time_limit_three_times(here, whole, ranks):
+@pytest.mark.mpi
+def test_time_limit_three_times(here, whole):
     """The limit of a minute is SLURM's shortest; a stopped solver makes it pass for certain."""
     (here.folder / "case.toml").write_text(LONG)
-    here.do("job", "solve", "case.toml", "-o", "r.h5", "--ranks", str(ranks), "--time", "1 min")
+    here.do("job", "solve", "case.toml", "-o", "r.h5", "--ranks", "2", "--time", "1 min")
     script = here.folder / "r.job.sh"
     text, n = script.read_text(), 3
     assert "--signal=B:USR1@30" in text
@@ -312,7 +312,7 @@ def test_jobs_that_slurm_would_refuse_are_told_at_once(here):
 def test_sweep_service_as_a_job_is_requeued_and_finishes(here, undisturbed):
     (here.folder / "plan.toml").write_text(dask_plan(1))
     (job,) = here.submit("sweep", "plan.toml", "-o", "dir", "--mode", "dask", "--ranks", "1")
-    here.wait(lambda: list(here.folder.glob("dir/pts/*/*/result.h5")))
+    here.wait(lambda: done(here))
     here.slurm.do("scancel", "--batch", "--signal=USR1", job)
     here.finish(job)
     assert_same(collected(here, "dir"), undisturbed)
@@ -325,71 +325,55 @@ def test_sweep_in_one_allocation(here, undisturbed):
     assert_same(collected(here, "dir"), undisturbed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "victims", [("slurmd-node1",), ("slurmctld",), ("slurmd-node1", "slurmctld")]
-)
-def test_killed_daemons_then_resume(here, undisturbed, victims):
-    """The service and its workers go on or are taken up by resume; nothing is lost."""
+@pytest.fixture
+def service(here):
+    """Start a sweep whose workers are jobs; wait for its first point."""
     (here.folder / "plan.toml").write_text(dask_plan(1))
-    done = lambda: list(here.folder.glob("dir/pts/*/*/result.h5"))  # noqa: E731
-    service = psutil.Popen(
+    process = psutil.Popen(
         [sys.executable, "-m", "nanoslit", "sweep", "run", "plan.toml", "-o", "dir"],
         cwd=here.folder, env=here.slurm.environment | ALLOWED,
     )  # fmt: skip
     try:
-        here.wait(done)
-        for name in victims:
-            here.slurm.kill(name)
-        time.sleep(2.0)
-        service.kill()  # the worst of all: and the service with them
-        service.wait(30)
-        assert len(done()) < len(SLITS)
+        here.wait(lambda: done(here))
+        yield process
     finally:
-        if service.is_running():
-            service.kill()
+        if process.is_running():
+            process.kill()
         here.slurm.start()
+
+
+def done(here):
+    return list(here.folder.glob("dir/pts/*/*/result.h5"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["slurmd-node1", "slurmctld"])
+def test_killed_daemon_and_service_then_resume(here, undisturbed, service, victim):
+    here.slurm.kill(victim)
+    time.sleep(2.0)
+    service.kill()
+    service.wait(30)
+    assert len(done(here)) < len(SLITS)
+    here.slurm.start()
     here.do("sweep", "resume", "dir", timeout=500)
-    assert len(done()) == len(SLITS)
     assert_same(collected(here, "dir"), undisturbed)
 
 
 @pytest.mark.slow
-def test_sweep_survives_killed_daemons(here, undisturbed):
+def test_sweep_survives_killed_daemons(here, undisturbed, service):
     """Daemons that are killed and come back do not even stop the service."""
-    (here.folder / "plan.toml").write_text(dask_plan(1))
-    service = psutil.Popen(
-        [sys.executable, "-m", "nanoslit", "sweep", "run", "plan.toml", "-o", "dir"],
-        cwd=here.folder, env=here.slurm.environment | ALLOWED,
-    )  # fmt: skip
-    try:
-        here.wait(lambda: list(here.folder.glob("dir/pts/*/*/result.h5")))
-        here.slurm.kill("slurmd-node1")
-        here.slurm.kill("slurmctld")
-        here.slurm.start()
-        assert service.wait(300) == 0
-    finally:
-        if service.is_running():
-            service.kill()
-        here.slurm.start()
+    here.slurm.kill("slurmd-node1")
+    here.slurm.kill("slurmctld")
+    here.slurm.start()
+    assert service.wait(400) == 0
     assert_same(collected(here, "dir"), undisturbed)
 
 
 @pytest.mark.slow
-def test_lost_worker_job_is_replaced(here, undisturbed):
-    (here.folder / "plan.toml").write_text(dask_plan(1))
-    service = psutil.Popen(
-        [sys.executable, "-m", "nanoslit", "sweep", "run", "plan.toml", "-o", "dir"],
-        cwd=here.folder, env=here.slurm.environment | ALLOWED,
-    )  # fmt: skip
-    try:
-        here.wait(lambda: list(here.folder.glob("dir/pts/*/*/result.h5")))
-        for job in here.slurm.jobs("R"):
-            here.slurm.do("scancel", job)
-        assert service.wait(300) == 0
-    finally:
-        if service.is_running():
-            service.kill()
+def test_lost_worker_job_is_replaced(here, undisturbed, service):
+    for job in here.slurm.jobs("R"):
+        here.slurm.do("scancel", job)
+    assert service.wait(400) == 0
     assert_same(collected(here, "dir"), undisturbed)
 
 
