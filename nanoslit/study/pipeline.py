@@ -14,12 +14,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanoslit import atomic, launch
 from nanoslit.errors import CaseError, ConvergenceError, LaunchError
 
-__all__ = ["Settings", "Study", "run_study"]
+if TYPE_CHECKING:
+    from nanoslit.sweep.points import Points
+
+__all__ = ["Settings", "Study", "link_cells", "run_study"]
 
 SCHEMA = 1
 
@@ -165,10 +168,18 @@ def _sweep(study: Study, plan_path: Path) -> list[Path]:
         study.computed += 1
     else:
         study.say(f"sweep: cached, {len(points)} points")
-    cells = study.folder / "cells"
-    cells.mkdir(exist_ok=True)
+    return link_cells(study.folder, points)
+
+
+def link_cells(folder: Path, points: Points) -> list[Path]:
+    """Return links ``cells/VALUES-KEY.h5`` to the results of the folder's sweep."""
+    from nanoslit.sweep.folder import Folder
+
+    store, cells = Folder(folder / "sweep"), folder / "cells"
+    cells.mkdir(parents=True, exist_ok=True)
     links = []
-    for i, path in enumerate(found):
+    for i, key in enumerate(points.keys()):  # noqa: SIM118
+        path = store.point(key).result
         link = cells / f"{_file_name(points.label(i), i)}-{path.parent.name[:8]}.h5"
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(path, cells))
@@ -193,7 +204,10 @@ def _child(words: Sequence[str | os.PathLike[str]], what: str, ranks: int = 1) -
     log = target.with_suffix(".log")
     with (
         log.open("wb") as file,
-        launch.start(words, ranks=ranks, stdout=file, stderr=file) as child,
+        # on one rank these are no MPI programs: they stay on this host
+        launch.start(
+            words, ranks=ranks, launcher=None if ranks > 1 else "", stdout=file, stderr=file
+        ) as child,
     ):
         code = child.wait()
     if code:

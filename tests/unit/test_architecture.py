@@ -23,6 +23,7 @@ LAYERS = [
     ["sweep", "discovery", "circuit"],
     ["plotting", "report"],
     ["study"],
+    ["job"],
     ["cli"],
     ["__main__"],
 ]
