@@ -31,6 +31,7 @@ __all__ = [
     "evidence_of",
     "judge_all",
     "labels_of",
+    "names_of",
     "write_claims",
 ]
 
@@ -55,15 +56,11 @@ SHAPES = ("asymmetry", "relative_area", "corner", "contrast", "relative_top_char
 
 @dataclass(frozen=True)
 class RunEvidence:
-    """Labels (case parameters in SI) and numbers of one run."""
+    """Labels (case parameters in SI), numbers, and name for people of one run."""
 
     labels: Mapping[str, float]
     numbers: Mapping[str, Measured]
-
-    @property
-    def where(self) -> str:
-        """Name for people: the slit size."""
-        return f"d = {1e9 * self.labels['slit_size']:.3g} nm"
+    where: str
 
 
 @dataclass(frozen=True)
@@ -193,7 +190,7 @@ def _trend(name: str, key: str, low: float = -math.inf, high: float = math.inf) 
             error = math.hypot(x.error / x.value, y.error / y.value, change) / run
             where = f"{factor * a.labels[key]:.3g} to {factor * b.labels[key]:.3g} {unit}"
             if key != "slit_size":
-                where = f"{a.where}, {where}"
+                where = f"d = {1e9 * a.labels['slit_size']:.3g} nm, {where}"
             found.append(Check(where, math.log(y.value / x.value) / run, error, low, high))
         return found
 
@@ -419,6 +416,18 @@ def labels_of(run: Run) -> dict[str, float]:
     }  # fmt: skip
 
 
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """Return names for people: slit size, and whatever else tells the runs apart."""
+    labels = [labels_of(run) for run in runs]
+    varied = [k for k in UNITS if k != "slit_size" and len({d[k] for d in labels}) > 1]
+    out = []
+    for d in labels:
+        words = [f"d = {1e9 * d['slit_size']:.3g} nm"]
+        words += [f"{UNITS[k][0] * d[k]:.3g} {UNITS[k][1]}" for k in varied]
+        out.append(", ".join(words))
+    return out
+
+
 def circuit_shapes() -> dict[str, list[float]]:
     """Return the features of the paper's two scans of circuits, periodic state.
 
@@ -460,7 +469,11 @@ def evidence_of(folder: str | Path) -> Evidence:
             f"{folder}`"
         )
     runs = [read_run(path) for path in paths]
-    items = [RunEvidence(labels_of(run), numbers_of(run)) for run in runs]
+    names = names_of(runs)
+    items = [
+        RunEvidence(labels_of(run), numbers_of(run), name)
+        for run, name in zip(runs, names, strict=True)
+    ]
     items.sort(key=lambda r: tuple(r.labels.values()))
     return Evidence(
         items, circuit_shapes(), _deviations(folder / "circuits.json"),
