@@ -48,6 +48,9 @@ CLOSE = 0.1
 GOOD = 0.05
 """Deviation of voltammograms that counts as very good agreement."""
 
+WORDS = {"electrochemical": "potential of charge", "mid": "middle potential"}
+"""Names of the two voltages for people."""
+
 THETAS = (0.14, 0.3, 0.54, 1.0, 1.6)
 GAMMAS = (-0.9, -0.5, 0.0, 0.5, 0.9)
 RESISTANCES = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
@@ -209,8 +212,11 @@ def _law(evidence: Evidence) -> list[Check]:
         for r in evidence.runs:
             m, g = r.numbers.get(f"misfit:{v}"), r.numbers.get(f"gamma:{v}")
             if m is not None and g is not None:
-                found.append(Check(r.where, m.value, m.total, high=EXACT, place=f"misfit, {v}"))
-                found.append(Check(r.where, g.value, g.total, 0.0, 1.0, f"gamma, {v}"))
+                word = WORDS[v]
+                found.append(
+                    Check(r.where, m.value, m.total, high=EXACT, place=f"misfit, {word}")
+                )
+                found.append(Check(r.where, g.value, g.total, 0.0, 1.0, f"gamma, {word}"))
     return found
 
 
@@ -242,10 +248,16 @@ def _extreme(which: str, ratio: str) -> Any:
                 when, value = r.numbers.get(f"{which}:{v}"), r.numbers.get(f"{ratio}:{v}")
                 if when is not None and value is not None:
                     found.append(
-                        Check(r.where, when.value, when.total, high=SOON, place=f"time, {v}")
+                        Check(
+                            r.where,
+                            when.value,
+                            when.total,
+                            high=SOON,
+                            place=f"time, {WORDS[v]}",
+                        )
                     )
                     found.append(Check(r.where, value.value, value.total, 1 - CLOSE, 1 + CLOSE,
-                                       f"value, {v}"))  # fmt: skip
+                                       f"value, {WORDS[v]}"))  # fmt: skip
         return found
 
     return checks
@@ -290,7 +302,7 @@ def _shape(scan: str, feature: str, low: float, high: float, at: int | None = No
     return checks
 
 
-E, M = "electrochemical", "mid"
+M = "mid"
 NO_FIELDS = "the runs kept no fields, or no slit is wider than two Debye lengths"
 NO_RUNS = "no runs of half cells with two sheets or more"
 NO_PLACE = "no part of the current there is above 1 % of its maximum"

@@ -166,7 +166,11 @@ def rivals_of(data: ReportData) -> dict[str, LawForm]:
     out = {"law found": data.law.best}
     for name, label in known.items():
         form = data.law.baselines.get(f"{name}_{governor}")
-        if form is not None:
+        if form is None:
+            continue
+        if form.expression == data.law.best.expression:
+            out = {f"law found, {label}" if k == "law found" else k: v for k, v in out.items()}
+        else:
             out[label] = form
     return out
 

@@ -104,14 +104,15 @@ def draw(frames: Frames, run: Run) -> dict[str, Any]:
     """Return the slider, its caption, the voltammogram with a mark, and the pictures."""
     left, right, bottom, top = frames.extent
     n = frames.time.size
+    first = int(np.argmax(np.abs(frames.applied)))
     store = {k: list(v.astype(np.float32)) for k, (_, v) in frames.images.items()}
     everything = ColumnDataSource({**store})
-    shown = ColumnDataSource({k: v[:1] for k, v in store.items()})
+    shown = ColumnDataSource({k: v[first : first + 1] for k, v in store.items()})
     marks = np.interp(frames.time, run.time, run.current)
-    mark = ColumnDataSource({"x": frames.applied[:1], "y": marks[:1]})
+    mark = ColumnDataSource({"x": [frames.applied[first]], "y": [marks[first]]})
     captions = [_caption(run, t, v) for t, v in zip(frames.time, frames.applied, strict=True)]
-    caption = Div(text=captions[0], name="field-caption")
-    slider = Slider(start=0, end=n - 1, value=0, step=1, title="snapshot",
+    caption = Div(text=captions[first], name="field-caption")
+    slider = Slider(start=0, end=n - 1, value=first, step=1, title="snapshot",
                     name="field-slider", sizing_mode="stretch_width")  # fmt: skip
     slider.js_on_change("value", CustomJS(
         args={"all": everything, "shown": shown, "mark": mark, "caption": caption,
@@ -127,6 +128,7 @@ def draw(frames: Frames, run: Run) -> dict[str, Any]:
     cv = figure(height=260, sizing_mode="stretch_width", x_axis_label="potential [V]",
                 y_axis_label="current [A/m]", title="where in the cycle",
                 tools="pan,box_zoom,reset")  # fmt: skip
+    cv.toolbar.autohide = True
     cv.line(run.applied, run.current, color="black")
     cv.scatter("x", "y", source=mark, size=12, color="#d55e00")
     out: dict[str, Any] = {"slider": slider, "caption": caption, "cv": cv}
@@ -145,6 +147,7 @@ def draw(frames: Frames, run: Run) -> dict[str, Any]:
                            source=shown, color_mapper=mapper)  # fmt: skip
         plot.add_tools(HoverTool(tooltips=[("x, y", "$x{0.00}, $y{0.00} nm"),
                                            (title, f"@{key}{{0.000}}")]))  # fmt: skip
+        plot.toolbar.autohide = True
         plot.add_layout(image.construct_color_bar(width=10, padding=2), "right")
         out[key] = plot
     return out

@@ -61,8 +61,9 @@ def _finish(plot: Any, columns: int = 2) -> Any:
         legend.label_text_font_size = "9pt"
         legend.ncols = columns
         legend.border_line_color = None
-        legend.padding = 2
-        plot.height += 22 * -(-len(legend.items) // columns)
+        legend.padding = legend.margin = 0
+        legend.location = "left"
+        plot.height += 24 * -(-len(legend.items) // columns)
         plot.add_layout(legend, "below")
     return plot
 
@@ -219,6 +220,9 @@ def _with_bars(
     """Add points with error bars and a thin line."""
     y = np.array([m.value for m in values])
     e = np.nan_to_num(np.array([m.total for m in values]))
+    # bars do not count for the range that bokeh finds
+    ends = [*(y - e), *(y + e)]
+    plot.scatter([x[0]] * len(ends), ends, size=0, alpha=0)
     where = np.asarray(x) * (1 + shift)
     source = ColumnDataSource({"x": where, "y": y, "low": y - e, "high": y + e, "e": e})
     plot.line("x", "y", source=source, color=colour, alpha=0.4, name=name, legend_label=name)

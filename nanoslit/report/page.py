@@ -28,6 +28,9 @@ LIMITS = (
     "ideal conductivity: 15 S/m for 1 mol/L KCl against 11 S/m measured",
 )  # fmt: skip
 
+SHORT = 20
+"""Text in a table up to this length stays on one line."""
+
 STYLE = """
 :root{--line:#d8d8d8;--soft:#f5f6f7;--text:#222}
 *{box-sizing:border-box}
@@ -36,8 +39,9 @@ main{max-width:1060px;margin:0 auto;padding:0 16px 60px}
 header{background:#173042;color:#fff;padding:26px 16px}
 header>div{max-width:1028px;margin:0 auto} header h1{margin:0 0 6px;font-size:26px}
 nav{position:sticky;top:0;background:#fff;border-bottom:1px solid var(--line);z-index:5;
- padding:7px 16px;overflow-x:auto;white-space:nowrap;font-size:13px}
-nav a{margin-right:15px;color:#0b5d8a;text-decoration:none}
+ padding:8px 16px;overflow-x:auto;white-space:nowrap;font-size:13px;scrollbar-width:none}
+nav>div{max-width:1028px;margin:0 auto;display:flex;justify-content:space-between;gap:14px}
+nav a{color:#0b5d8a;text-decoration:none}
 h2{margin:38px 0 8px;padding-top:10px;border-top:1px solid var(--line);font-size:21px;
  scroll-margin-top:40px}
 h3{font-size:16px;margin:22px 0 6px}
@@ -46,12 +50,13 @@ p{margin:8px 0;max-width:78ch} ul{max-width:78ch;padding-left:22px}
 .cards>div{flex:1 1 min(290px,100%);background:var(--soft);border-radius:8px;
  padding:6px 16px 12px}
 .cards h3{margin:8px 0 2px}
-.grid{display:flex;flex-wrap:wrap;gap:12px}
-.grid>div{flex:1 1 min(430px,100%);min-width:0}
+.grid{display:grid;gap:12px;grid-template-columns:repeat(auto-fit,minmax(min(430px,100%),1fr))}
+.grid>div{min-width:0}
 .wide{overflow-x:auto;margin:10px 0}
 table{border-collapse:collapse;font-size:13px}
 th,td{border:1px solid var(--line);padding:3px 9px;text-align:left;vertical-align:top}
 th{background:var(--soft)} td.n{text-align:right;font-variant-numeric:tabular-nums}
+td.n,td.w{white-space:nowrap}
 code{background:#eef1f3;padding:1px 5px;border-radius:3px;overflow-wrap:anywhere}
 .law{font-size:17px;display:inline-block;padding:6px 12px;margin:6px 0}
 .note{color:#555;font-size:13.5px}
@@ -72,24 +77,25 @@ def page(data: ReportData) -> str:
     script, divs = components(plots)
     resources = Resources(mode="inline", components=["bokeh", "bokeh-widgets"])
     sections = [
-        ("found", "In short", _short(data)),
-        ("circuits", "Circuits against the field equations", _circuits(data, divs)),
-        ("drive", "What drives the current", _drive(divs)),
-        ("resistance", "Resistance against charge", _resistance(data, divs)),
-        ("size", "Against slit size", _size(data, divs)),
-        ("laws", "Laws and their rivals", _laws(data, divs)),
-        ("fields", "Fields", _fields(pictured, divs)),
-        ("walls", "Wall capacitance", _walls(data, divs)),
-        ("design", "Design space", _design(divs)),
-        ("claims", "Claims of the paper", _claims(data)),
-        ("sure", "How sure", _sure(data)),
-        ("limits", "Limits of the model", _limits()),
-        ("origin", "Provenance", _origin(data)),
+        ("Summary", "In short", _short(data)),
+        ("Circuits", "Circuits against the field equations", _circuits(data, divs)),
+        ("Currents", "What drives the current", _drive(divs)),
+        ("Resistance", "Resistance against charge", _resistance(data, divs)),
+        ("Slit size", "Against slit size", _size(data, divs)),
+        ("Laws", "Laws and their rivals", _laws(data, divs)),
+        ("Fields", "Fields", _fields(pictured, divs)),
+        ("Walls", "Wall capacitance", _walls(data, divs)),
+        ("Designs", "Design space", _design(divs)),
+        ("Claims", "Claims of the paper", _claims(data)),
+        ("Errors", "How sure", _sure(data)),
+        ("Limits", "Limits of the model", _limits()),
+        ("Provenance", "Provenance", _origin(data)),
     ]
-    body = "".join(
-        f'<section><h2 id="{key}">{title}</h2>{text}</section>' for key, title, text in sections
-    )
-    links = "".join(f'<a href="#{key}">{title}</a>' for key, title, _ in sections)
+    body = links = ""
+    for name, title, text in sections:
+        key = name.lower().replace(" ", "-")
+        body += f'<section><h2 id="{key}">{title}</h2>{text}</section>'
+        links += f'<a href="#{key}">{name}</a>'
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1">
@@ -98,7 +104,7 @@ def page(data: ReportData) -> str:
 <header><div><h1>Charging of nanoslit electrodes: law and circuit</h1>
 Study in <b>{escape(data.folder.resolve().name)}</b>. Field equations, the law found in them,
 and circuits made of it, after Zhan et al. (preprint, 2021).</div></header>
-<nav>{links}</nav><main>{body}</main></body></html>
+<nav><div>{links}</div></nav><main>{body}</main></body></html>
 """
 
 
@@ -106,19 +112,21 @@ and circuits made of it, after Zhan et al. (preprint, 2021).</div></header>
 
 
 def _table(head: list[str], rows: list[list[Any]], classes: list[str] | None = None) -> str:
-    """Return an HTML table; numbers (and text that starts with one) stand right."""
+    """Return an HTML table, with classes of its rows; numbers stand right."""
     top = "".join(f"<th>{escape(str(h))}</th>" for h in head)
     lines = []
     for k, row in enumerate(rows):
         name = f' class="{classes[k]}"' if classes else ""
-        cells = "".join(
-            f'<td class="n">{escape(_number(v))}</td>'
-            if v is None or isinstance(v, float)
-            else f"<td>{escape(str(v))}</td>"
-            for v in row
-        )
-        lines.append(f"<tr{name}>{cells}</tr>")
+        lines.append(f"<tr{name}>{''.join(_cell(v) for v in row)}</tr>")
     return f'<div class="wide"><table><tr>{top}</tr>{"".join(lines)}</table></div>'
+
+
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, float):
+        return f'<td class="n">{escape(_number(value))}</td>'
+    text = str(value)
+    short = ' class="w"' if len(text) < SHORT else ""
+    return f"<td{short}>{escape(text)}</td>"
 
 
 def _number(value: float | None) -> str:
@@ -135,8 +143,8 @@ def _bar(value: float, error: float) -> str:
 
 
 def _range(values: list[float], digits: int = 3) -> str:
-    low, high = min(values), max(values)
-    return f"{low:.{digits}g}" if low == high else f"{low:.{digits}g} to {high:.{digits}g}"
+    low, high = (f"{v:.{digits}g}" for v in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _grid(divs: dict[str, str], names: list[str]) -> str:
@@ -191,7 +199,8 @@ def _short(data: ReportData) -> str:
         f"{law}{more}<div class='cards'>{boxes}</div><p class='note'>Sheet length, opening, "
         "ion size, diffusivities, scan rate and window are our choice: the paper does not "
         "publish them. Currents, charges and resistances are those of the simulated half "
-        "period, per metre of depth. In figures with a legend, a click on a name hides its curve.</p>"
+        "period, per metre of depth. In figures with a legend, a click on a name hides its "
+        "curve.</p>"
     )
 
 
@@ -461,7 +470,7 @@ def _claims(data: ReportData) -> str:
     colours = {HOLDS: "yes", IN_PART: "part", FAILS: "no"}
     rows, classes = [], []
     for c in found:
-        boundary = f": {c['boundary']}" if c["boundary"] else ""
+        boundary = f". {c['boundary'][:1].upper()}{c['boundary'][1:]}" if c["boundary"] else ""
         rows.append([c["number"], c["claim"], c["place"], c["criterion"],
                      f"{c['verdict']}{boundary}", _evidence(c["checks"])])  # fmt: skip
         classes.append(colours.get(c["verdict"], "none"))
@@ -481,7 +490,8 @@ def _evidence(checks: list[dict[str, Any]]) -> str:
     errors = [v for c in checks if (v := finite(c.get("error"))) is not None]
     if not values:
         return "–"
-    return f"{_range(values)} ± {max(errors, default=0.0):.1g}"
+    largest = max(errors, default=0.0)
+    return _range(values) + (f" ± {largest:.1g}" if largest > 0 else "")
 
 
 def _sure(data: ReportData) -> str:
