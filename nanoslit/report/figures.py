@@ -139,21 +139,19 @@ def _row(*plots: Any) -> Any:
 
 def _inside(r: RunData) -> Any:
     excess = "slit excess" if "slit excess" in r.run.parts else "slit"
-    title = "Along slit 1, line midway between its openings"
-    if excess != "slit":
-        title += ", minus the equilibrium of equal charge"
+    title = "Along slit 1" + (", minus equilibrium" if excess != "slit" else ", raw")
     return _row(
-        _parts(r, excess, title), _parts(r, "opening", "Through the opening of sheet 2, raw")
+        _parts(r, excess, title), _parts(r, "opening", "Through opening 1 (in sheet 2), raw")
     )
 
 
 def _front(r: RunData) -> Any:
     x = 1e9 * r.run.distances
     far = len(x) - 1
-    plots = [_parts(r, "mouth", "Mouth: through the opening of the first sheet, raw")]
+    plots = [_parts(r, "mouth", "Mouth (opening in sheet 1), raw")]
     if far >= 0:
         plots.append(
-            _parts(r, "open space", f"Plane {x[far]:.3g} nm in front of the first sheet, raw",
+            _parts(r, "open space", f"{x[far]:.3g} nm in front of sheet 1, raw",
                    far)
         )  # fmt: skip
     if far >= 1:
@@ -163,7 +161,7 @@ def _front(r: RunData) -> Any:
 
 def _profile(r: RunData) -> Any:
     """Draw the size of the parts against the distance from the first sheet."""
-    plot = _plot("Mean size of the parts, raw, against the distance from the first sheet",
+    plot = _plot("Mean size of the raw parts in front of sheet 1",
                  "distance [nm]", "mean |current| [A/m]", y_axis_type="log", height=300,
                  tips=[("part", "$name"), ("distance", "$x{0.0} nm"),
                        ("mean |current|", "@y{0.000a} A/m")])  # fmt: skip
@@ -207,7 +205,7 @@ def _resistance(r: RunData, data: ReportData) -> Any:
         if x.size:
             plot.line(x, y, color=COLOURS[i], line_width=3 if i == 0 else 1.8, name=name,
                       legend_label=name)  # fmt: skip
-    return _finish(plot)
+    return _finish(plot, columns=1)
 
 
 # -- against slit size ---------------------------------------------------------------------
@@ -334,7 +332,7 @@ def _laws(data: ReportData) -> Any:
 
 
 MAPS = {
-    "relative_area": "area of the voltammogram over that without resistance",
+    "relative_area": "area over that without resistance",
     "asymmetry": "asymmetry A of the two sweeps",
     "efficiency": "energy given back over energy taken in",
 }

@@ -111,14 +111,17 @@ and circuits made of it, after Zhan et al. (preprint, 2021).</div></header>
 # -- pieces --------------------------------------------------------------------------------
 
 
-def _table(head: list[str], rows: list[list[Any]], classes: list[str] | None = None) -> str:
+def _table(
+    head: list[str], rows: list[list[Any]], classes: list[str] | None = None, wide: bool = False
+) -> str:
     """Return an HTML table, with classes of its rows; numbers stand right."""
     top = "".join(f"<th>{escape(str(h))}</th>" for h in head)
     lines = []
     for k, row in enumerate(rows):
         name = f' class="{classes[k]}"' if classes else ""
         lines.append(f"<tr{name}>{''.join(_cell(v) for v in row)}</tr>")
-    return f'<div class="wide"><table><tr>{top}</tr>{"".join(lines)}</table></div>'
+    style = ' style="min-width:860px"' if wide else ""
+    return f'<div class="wide"><table{style}><tr>{top}</tr>{"".join(lines)}</table></div>'
 
 
 def _cell(value: Any) -> str:
@@ -278,7 +281,7 @@ def _circuits(data: ReportData, divs: dict[str, str]) -> str:
         if o.get("note")
     })  # fmt: skip
     models = "".join(
-        f"<li><b>{escape(k)}</b> {escape(': ' + v if v else '')}</li>"
+        f"<li><b>{escape(k)}</b>{escape(': ' + v if v else '')}</li>"
         for k, v in data.models.items()
     )
     absent = "".join(f"<li>{escape(n)}</li>" for n in notes)
@@ -358,9 +361,10 @@ def _parameters(r: RunData) -> dict[str, Any]:
 def _drive(divs: dict[str, str]) -> str:
     return f"""<p>The ionic current is the sum of migration (the field pulls ions),
 diffusion (ions spread from where there are more) and a steric part (crowded ions push).
-Where the geometry varies, even equilibrium has large parts that cancel; along a slit the
-solver stores the parts minus those of the equilibrium of equal charge, which is what drives
-the current. Positive: towards the reservoir, as of a positive electrode that charges.</p>
+Where the geometry varies, even equilibrium has large parts that cancel; along a slit
+(line across it, midway between its openings) the solver stores the parts minus those of the
+equilibrium of equal charge: what drives the current. Positive: towards the reservoir, as of
+a positive electrode that charges.</p>
 <h3>Inside the electrode</h3>{divs["inside"]}
 {divs["share"]}
 <p class="note">Theory: slit in transverse equilibrium, small signal. All three parts have one
@@ -477,11 +481,11 @@ def _claims(data: ReportData) -> str:
     count = {v: sum(c["verdict"] == v for c in found) for v in (HOLDS, IN_PART, FAILS)}
     rest = len(found) - sum(count.values())
     words = "; ".join(f"{v}: {n}" for v, n in count.items())
+    head = ["", "claim", "paper", "asked", "verdict", "value ± error"]
+    table = _table(head, rows, classes, wide=True)
     return f"""<p>{words}; not tested here: {rest}. Bounds are our choice, since the paper gives
 words. A check holds if its whole error bar lies inside the bounds. Declared range of these
-runs: {escape(str(data.claims.get("range", "")))}.</p>{
-        _table(["", "claim", "paper", "asked", "verdict", "value ± error"], rows, classes)
-    }"""
+runs: {escape(str(data.claims.get("range", "")))}.</p>{table}"""
 
 
 def _evidence(checks: list[dict[str, Any]]) -> str:
