@@ -130,7 +130,7 @@ def draw(frames: Frames, run: Run) -> dict[str, Any]:
                 tools="pan,box_zoom,reset")  # fmt: skip
     cv.toolbar.autohide = True
     cv.line(run.applied, run.current, color="black")
-    cv.scatter("x", "y", source=mark, size=12, color="#d55e00")
+    cv.scatter("x", "y", source=mark, size=12, color="#d55e00", name="field-mark")
     out: dict[str, Any] = {"slider": slider, "caption": caption, "cv": cv}
     for key, (title, values) in frames.images.items():
         mapper = LinearColorMapper(
@@ -144,7 +144,8 @@ def draw(frames: Frames, run: Run) -> dict[str, Any]:
             tools="pan,box_zoom,reset",
         )  # fmt: skip
         image = plot.image(key, x=left, y=bottom, dw=right - left, dh=top - bottom,
-                           source=shown, color_mapper=mapper)  # fmt: skip
+                           source=shown, color_mapper=mapper,
+                           name=f"field-{key}")  # fmt: skip
         plot.add_tools(HoverTool(tooltips=[("x, y", "$x{0.00}, $y{0.00} nm"),
                                            (title, f"@{key}{{0.000}}")]))  # fmt: skip
         plot.toolbar.autohide = True

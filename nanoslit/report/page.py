@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
@@ -28,6 +29,7 @@ LIMITS = (
     "ideal conductivity: 15 S/m for 1 mol/L KCl against 11 S/m measured",
 )  # fmt: skip
 
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 SHORT = 20
 """Text in a table up to this length stays on one line."""
 
@@ -74,7 +76,7 @@ def page(data: ReportData) -> str:
             pictured = r
             plots |= {f"field {k}": v for k, v in fields.draw(frames, r.run).items()}
             break
-    script, divs = components(plots)
+    script, divs = _stable(*components(plots))
     resources = Resources(mode="inline", components=["bokeh", "bokeh-widgets"])
     sections = [
         ("Summary", "In short", _short(data)),
@@ -106,6 +108,16 @@ Study in <b>{escape(data.folder.resolve().name)}</b>. Field equations, the law f
 and circuits made of it, after Zhan et al. (preprint, 2021).</div></header>
 <nav><div>{links}</div></nav><main>{body}</main></body></html>
 """
+
+
+def _stable(script: str, divs: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """Replace the random names of bokeh by numbers: equal studies give equal pages."""
+    known: dict[str, str] = {}
+
+    def name(match: re.Match[str]) -> str:
+        return known.setdefault(match[0], f"00000000-0000-4000-8000-{len(known):012d}")
+
+    return UUID.sub(name, script), {k: UUID.sub(name, v) for k, v in divs.items()}
 
 
 # -- pieces --------------------------------------------------------------------------------
