@@ -436,7 +436,7 @@ def _share_of_one_sign(run: Run, a: Array, b: Array, current: Array) -> Measured
     w = run.weight[clear] / run.weight[clear].sum()
     same = (a * b > 0)[clear]
     switches = np.flatnonzero(np.diff(same.astype(int)))
-    return Measured(float(w[same].sum()), float(0.5 * w[switches].sum()))
+    return Measured(min(float(w[same].sum()), 1.0), float(0.5 * w[switches].sum()))
 
 
 def _signs(run: Run) -> dict[str, Measured]:
