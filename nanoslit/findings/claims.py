@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from nanoslit import atomic
-from nanoslit.errors import ResultFileError
-from nanoslit.findings.runs import Measured, Run, numbers_of, read_run
+from nanoslit.findings.runs import Measured, Run, numbers_of, read_runs
 from nanoslit.findings.verdict import Check, judge
 
 __all__ = [
@@ -474,13 +473,7 @@ def evidence_of(folder: str | Path) -> Evidence:
         If it has no results.
     """
     folder = Path(folder)
-    paths = sorted((folder / "cells").glob("*.h5"))
-    if not paths:
-        raise ResultFileError(
-            f"{folder}: has no results in {folder / 'cells'}; run `nanoslit study PLAN.toml -o "
-            f"{folder}`"
-        )
-    runs = [read_run(path) for path in paths]
+    runs = read_runs(folder)
     names = names_of(runs)
     items = [
         RunEvidence(labels_of(run), numbers_of(run), name)

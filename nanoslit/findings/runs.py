@@ -40,6 +40,7 @@ __all__ = [
     "mesh_error",
     "numbers_of",
     "read_run",
+    "read_runs",
     "wall_capacitance",
 ]
 
@@ -205,6 +206,23 @@ def read_run(path: str | Path) -> Run:
         },
         parts=parts, distances=t.distances,
     )  # fmt: skip
+
+
+def read_runs(folder: str | Path) -> list[Run]:
+    """Return the runs of a study, by rising slit size.
+
+    Raises
+    ------
+    ResultFileError
+        If the folder has none.
+    """
+    paths = sorted((Path(folder) / "cells").glob("*.h5"))
+    if not paths:
+        raise ResultFileError(
+            f"{folder}: has no results in its folder cells; run `nanoslit study PLAN.toml -o "
+            f"{folder}`"
+        )
+    return sorted((read_run(path) for path in paths), key=lambda r: (r.slit_size, r.name))
 
 
 def _columns(values: Array) -> Array:

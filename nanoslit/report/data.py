@@ -16,7 +16,7 @@ import numpy as np
 
 from nanoslit.errors import LawError, ResultFileError
 from nanoslit.findings.claims import names_of
-from nanoslit.findings.runs import Measured, Run, numbers_of, read_run
+from nanoslit.findings.runs import Measured, Run, numbers_of, read_runs
 from nanoslit.results.files import require_result
 
 if TYPE_CHECKING:
@@ -107,24 +107,22 @@ def gather(folder: str | Path) -> ReportData:
         If it is not finished.
     """
     folder = Path(folder)
-    hint = f"run `nanoslit study PLAN.toml -o {folder}`"
     try:
         circuits = _read(folder / "circuits.json")
         explored = _read(folder / "explored.json")
     except (OSError, ValueError) as error:
-        raise ResultFileError(f"{folder}: is no finished study ({error}); {hint}") from None
-    files = sorted((folder / "cells").glob("*.h5"))
-    if not files:
-        raise ResultFileError(f"{folder}: has no results in {folder / 'cells'}; {hint}")
+        raise ResultFileError(
+            f"{folder}: is no finished study ({error}); run `nanoslit study PLAN.toml -o "
+            f"{folder}`"
+        ) from None
     claims = _read(folder / "claims.json") if (folder / "claims.json").exists() else {}
     cells = {c.get("file"): c for c in circuits.get("cells", [])}
-    runs = [read_run(path) for path in files]
+    runs = read_runs(folder)
     names = names_of(runs)
     found = [
         RunData(name, run, numbers_of(run), cells.get(run.path.name, {}), _origin(run.path))
         for name, run in zip(names, runs, strict=True)
     ]
-    found.sort(key=lambda r: (r.run.slit_size, r.label))
     tables = {k: np.array(v, float) for k, v in explored.items() if isinstance(v, list)}
     return ReportData(folder, found, circuits, tables, claims, _law(folder / "LAW.json"))
 

@@ -130,8 +130,8 @@ def _parts(r: RunData, place: str, title: str, column: int = 0) -> Any:
     return _finish(plot, columns=4)
 
 
-def _row(*plots: Any) -> Any:
-    """Stack figures one above the other; side by side they are too narrow on a phone."""
+def _stack(*plots: Any) -> Any:
+    """Return figures one above the other: side by side a phone is too narrow."""
     from bokeh.layouts import column
 
     return column(*plots, sizing_mode="stretch_width")
@@ -140,7 +140,7 @@ def _row(*plots: Any) -> Any:
 def _inside(r: RunData) -> Any:
     excess = "slit excess" if "slit excess" in r.run.parts else "slit"
     title = "Along slit 1" + (", minus equilibrium" if excess != "slit" else ", raw")
-    return _row(
+    return _stack(
         _parts(r, excess, title), _parts(r, "opening", "Through opening 1 (in sheet 2), raw")
     )
 
@@ -156,7 +156,7 @@ def _front(r: RunData) -> Any:
         )  # fmt: skip
     if far >= 1:
         plots.append(_profile(r))
-    return _row(*plots)
+    return _stack(*plots)
 
 
 def _profile(r: RunData) -> Any:
