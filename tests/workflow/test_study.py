@@ -42,12 +42,12 @@ def finish(plan, folder):
 
 
 def end_at(plan, folder, number, stage, reached=lambda: True):
-    """Start the study and send a signal once it works on a stage and has come so far."""
+    """Start the study and send a signal once it is at a stage and has come so far."""
     with start(plan, folder) as child:
         lines = []
         for line in child.stdout:
             lines.append(line)
-            if line.startswith((f"{stage}: computing", f"{stage}: continuing")):
+            if line.startswith(f"{stage}:"):
                 break
         while not reached() and child.poll() is None:
             time.sleep(0.02)
