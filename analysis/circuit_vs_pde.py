@@ -49,11 +49,11 @@ def main():
     files = {name: solve(folder, name, changes) for name, changes in CASES.items()}
     law = folder / "LAW.json"
     if not law.exists():
-        call(["discover", files["train"], "-o", law, "--voltage", "electrochemical",
+        call(["discover", files["train"], "-o", law, "--voltage", "counterion",
               "--charge", "X", "--evaluations", "20000", "--quiet"])  # fmt: skip
     cell = read_cell(files["train"])
     parameters = ladder_parameters(cell)
-    models = models_of(cell, parameters, ResistanceLaw.from_file(law))
+    models = models_of(cell, ResistanceLaw.from_file(law))
     print({k: round(v, 4) for k, v in parameters.residuals.items()})
     print(f"{'case':10}" + "".join(f"{m.name:>16}" for m in models))
     for name, path in files.items():

@@ -14,6 +14,7 @@ after the last one, so that no loop needs a special case for the ends.
 
 from __future__ import annotations
 
+import itertools
 import types
 from typing import Any
 
@@ -624,6 +625,9 @@ _PARTS = [
 ]
 
 
+_tags = itertools.count()
+
+
 def specialise(replaced: dict[str, Any]) -> Any:
     """Return :func:`advance` compiled around another law.
 
@@ -634,9 +638,13 @@ def specialise(replaced: dict[str, Any]) -> Any:
         functions), ``N_PAR``, ``R`` and ``VARIES``.
     """
     scope = dict(globals()) | replaced
+    tag = next(_tags)
     for name in _PARTS:
         old = globals()[name]
         options = {k: v for k, v in old.targetoptions.items() if k not in ("cache", "nopython")}
         body = types.FunctionType(old.py_func.__code__, scope, name)
+        # machine code is linked by name: it must not be that of the built-in functions,
+        # which are loaded from numba's cache with the names of the process that made it
+        body.__qualname__ = f"{name}_of_law_{tag}"
         scope[name] = njit(**options)(body)
     return scope["advance"]

@@ -351,6 +351,8 @@ def scale(
 
 def _cell(path: Path, result: Path | None, case: str | None, voltage: str) -> CellParameters:
     """Return the cell's parameters, with the numbers of a law if one is given."""
+    import numpy as np
+
     from nanoslit.circuit.material import cell_parameters
 
     if path.suffix.lower() != ".json":
@@ -371,4 +373,5 @@ def _cell(path: Path, result: Path | None, case: str | None, voltage: str) -> Ce
             f"constants; this one is {law.expression!r}"
         )
     kind = "mid" if law.voltage.startswith("mid") else "electrochemical"
-    return with_law(cell_parameters(result, kind), float(form[1]), float(form[2]), law.q_max)
+    q_max = float(np.asarray(law.q_max))
+    return with_law(cell_parameters(result, kind), float(form[1]), float(form[2]), q_max)

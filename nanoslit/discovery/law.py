@@ -210,7 +210,7 @@ class ResistanceLaw:
     evaluations, seed : int or None
         Passes of an expression over the data; key of the random numbers.
     meaning : dict
-        For traces: ``voltage`` ("mid" or "electrochemical"), ``current`` ("ionic"),
+        For traces: ``voltage`` ("mid", "electrochemical" or "counterion"), ``current`` ("ionic"),
         ``governor`` ("outer", "inner" or "mean"), ``charge`` ("abs" or "signed"),
         ``q_max`` (definition, unit C/m, per_case), ``basis``, ``slope``
         (dR/d|Q| per case [Ohm m^2/C], free of the convention for Q_max).
