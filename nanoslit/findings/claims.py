@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nanoslit import atomic
-from nanoslit.findings.runs import Measured, Run, numbers_of, read_runs
+from nanoslit.findings.runs import VOLTAGES, Measured, Run, numbers_of, read_runs
 from nanoslit.findings.verdict import Check, judge
 
 __all__ = [
@@ -46,9 +46,6 @@ CLOSE = 0.1
 """Relative deviation up to which an extreme of R counts as the value that is claimed."""
 GOOD = 0.05
 """Deviation of voltammograms that counts as very good agreement."""
-
-WORDS = {"electrochemical": "potential of charge", "mid": "middle potential"}
-"""Names of the two voltages for people."""
 
 THETAS = (0.14, 0.3, 0.54, 1.0, 1.6)
 GAMMAS = (-0.9, -0.5, 0.0, 0.5, 0.9)
@@ -199,24 +196,21 @@ def _trend(name: str, key: str, low: float = -math.inf, high: float = math.inf) 
     return checks
 
 
-def _not_overlapping(evidence: Evidence) -> list[Check]:
-    """Check that the best constant resistance leaves more than the mesh error."""
-    return _bounded("misfit_constant:electrochemical", low=EXACT)(evidence)  # type: ignore[no-any-return]
+def _each_voltage(
+    numbers: Sequence[tuple[str, str, float, float]],
+) -> Callable[[Evidence], list[Check]]:
+    """Return a test of numbers that every voltage has: (name, what it is, low, high)."""
 
+    def checks(evidence: Evidence) -> list[Check]:
+        return [
+            Check(r.where, m.value, m.total, low, high, f"{what}{words}")
+            for v, words in VOLTAGES.items()
+            for name, what, low, high in numbers
+            for r in evidence.runs
+            if (m := r.numbers.get(f"{name}:{v}")) is not None
+        ]
 
-def _law(evidence: Evidence) -> list[Check]:
-    """Check the law's misfit and range of gamma for both voltages."""
-    found = []
-    for v in ("electrochemical", "mid"):
-        for r in evidence.runs:
-            m, g = r.numbers.get(f"misfit:{v}"), r.numbers.get(f"gamma:{v}")
-            if m is not None and g is not None:
-                word = WORDS[v]
-                found.append(
-                    Check(r.where, m.value, m.total, high=EXACT, place=f"misfit, {word}")
-                )
-                found.append(Check(r.where, g.value, g.total, 0.0, 1.0, f"gamma, {word}"))
-    return found
+    return checks
 
 
 def _rivals(evidence: Evidence) -> list[Check]:
@@ -227,39 +221,6 @@ def _rivals(evidence: Evidence) -> list[Check]:
     best = min(paper.values())
     rivals = {k: v for k, v in evidence.laws.items() if not k.startswith("paper")}
     return [Check(f"against {k}", best / v, 0.0, high=1.0) for k, v in rivals.items() if v > 0]
-
-
-def _same_law(evidence: Evidence) -> list[Check]:
-    found = []
-    for what in ("r_c", "gamma"):
-        checks = _bounded(f"spread_{what}:electrochemical", high=EXACT)(evidence)
-        found += [replace(check, place=what) for check in checks]
-    return found
-
-
-def _extreme(which: str, ratio: str) -> Any:
-    """Return a test of when an extreme of R happens, and of its value."""
-
-    def checks(evidence: Evidence) -> list[Check]:
-        found = []
-        for v in ("electrochemical", "mid"):
-            for r in evidence.runs:
-                when, value = r.numbers.get(f"{which}:{v}"), r.numbers.get(f"{ratio}:{v}")
-                if when is not None and value is not None:
-                    found.append(
-                        Check(
-                            r.where,
-                            when.value,
-                            when.total,
-                            high=SOON,
-                            place=f"time, {WORDS[v]}",
-                        )
-                    )
-                    found.append(Check(r.where, value.value, value.total, 1 - CLOSE, 1 + CLOSE,
-                                       f"value, {WORDS[v]}"))  # fmt: skip
-        return found
-
-    return checks
 
 
 def _at_surface(evidence: Evidence) -> list[Check]:
@@ -333,20 +294,27 @@ CLAIMS: tuple[Claim, ...] = (
           "Fig. 2g", f"at least {ALWAYS:.0%} of the time, neighbouring slits",
           _bounded("lower_potential", low=ALWAYS), NO_RUNS),
     Claim("5", "Voltage and current of an opening do not overlap after scaling", "Fig. 3a",
-          f"best constant resistance leaves more than {EXACT:.0%}", _not_overlapping, NO_RUNS),
+          f"best constant resistance leaves more than {EXACT:.0%}",
+          _each_voltage([("misfit_constant", "", EXACT, math.inf)]), NO_RUNS),
     Claim("6a", "dphi = I R_c (1 - gamma Q/Q_max) with 0 < gamma < 1", "eq. 1, 2",
-          f"misfit at most {EXACT:.0%} and gamma in (0, 1), both potentials", _law, NO_RUNS),
+          f"misfit at most {EXACT:.0%} and gamma in (0, 1), each potential",
+          _each_voltage([("misfit", "misfit, ", -math.inf, EXACT),
+                         ("gamma", "gamma, ", 0.0, 1.0)]), NO_RUNS),
     Claim("6b", "This law rather than another", "eq. 1, 2",
           "error on the discharging half at most that of each rival (ratio <= 1)", _rivals,
           "no law search in this folder"),
     Claim("7", "One R_c and gamma for all slits", "SF 6, 7",
-          f"range over the openings at most {EXACT:.0%}", _same_law, NO_RUNS),
+          f"range over the openings at most {EXACT:.0%}",
+          _each_voltage([("spread_r_c", "R_c, ", -math.inf, EXACT),
+                         ("spread_gamma", "gamma, ", -math.inf, EXACT)]), NO_RUNS),
     Claim("8a", "R is largest, about R_c, just after charging starts", "Fig. 3b",
           f"within the first {SOON:.0%} of the half cycle, R_c within {CLOSE:.0%}",
-          _extreme("phase_max", "start_ratio"), NO_RUNS),
+          _each_voltage([("phase_max", "time, ", -math.inf, SOON),
+                         ("start_ratio", "value, ", 1 - CLOSE, 1 + CLOSE)]), NO_RUNS),
     Claim("8b", "R is smallest, about (1 - gamma) R_c, just after discharging starts",
           "Fig. 3b", f"within the first {SOON:.0%} of the half cycle, value within {CLOSE:.0%}",
-          _extreme("phase_min", "end_ratio"), NO_RUNS),
+          _each_voltage([("phase_min", "time, ", -math.inf, SOON),
+                         ("end_ratio", "value, ", 1 - CLOSE, 1 + CLOSE)]), NO_RUNS),
     Claim("9a", "The largest R does not depend on d", "Fig. 3c", f"|slope| <= {FLAT}",
           _trend(f"r_max:{M}", "slit_size", -FLAT, FLAT), _needs("slit size")),
     Claim("9b", "The smallest R falls as d falls", "Fig. 3c", "slope > 0",

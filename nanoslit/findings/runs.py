@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MESH_ERRORS",
+    "VOLTAGES",
     "Laws",
     "Measured",
     "Run",
@@ -53,7 +54,14 @@ MESH_ERRORS: dict[str, dict[str, float]] = {
 over three networks (README, How exact; ``analysis/cross_check.py``)."""
 
 PARTS = ("migration", "diffusion", "steric")
-VOLTAGES = ("electrochemical", "mid")
+VOLTAGES = {
+    "counterion": "potential of the counter-ions",
+    "electrochemical": "potential of charge",
+    "mid": "potential in the middle of the slits",
+}
+"""Voltages of an opening: of the ions that the electrode attracts, of charge (the mean over
+all ions), and the electrostatic one that the paper reads; the first ones drive ions."""
+
 FULL_SIGNAL = 0.2
 """Fraction of the largest potential difference above which Q/u is read as a capacitance."""
 NOISE = 0.01
@@ -102,7 +110,7 @@ class Run:
         charge [V].
     opening_current : ndarray, shape (times, slits - 1)
     voltage : dict of str to ndarray, shape (times, slits - 1)
-        Difference over each opening, ``electrochemical`` and ``mid`` [V].
+        Difference over each opening, by the names of :data:`VOLTAGES` [V].
     parts : dict of str to dict of str to ndarray, shape (times, places)
         Migration, diffusion and steric current: ``slit``, ``slit excess`` (minus the
         equilibrium of equal charge), ``opening``, ``mouth``, ``open space``.
@@ -141,6 +149,11 @@ class Run:
     def name(self) -> str:
         """File name without extension: the data set's name in a law."""
         return self.path.stem
+
+    @property
+    def driving(self) -> str:
+        """Name of the voltage that drives the current best known."""
+        return next(iter(self.voltage))
 
     @property
     def bulk_charge(self) -> float:
@@ -186,6 +199,14 @@ def read_run(path: str | Path) -> Run:
         )
     rows = t.in_cycle()
     time, applied = t["time"][rows], t["applied_potential"][rows]
+    voltage = {
+        "electrochemical": np.diff(t["slit_charge_potential"][rows], axis=1),
+        "mid": t["trans_slit_voltage"][rows],
+    }
+    if "slit_ion_potential" in t:
+        by_ion, charge = t["slit_ion_potential"][rows], t["electrode_charge"][rows]
+        counter = case.electrolyte.counterion_mean(by_ion, charge)
+        voltage = {"counterion": np.diff(counter, axis=1)} | voltage
     parts = {}
     for place in ("slit", "opening", "mouth", "open space"):
         trace = place.replace(" ", "_") + "_current"
@@ -200,10 +221,7 @@ def read_run(path: str | Path) -> Run:
         slit_potential=t["slit_potential"][rows],
         charge_potential=t["slit_charge_potential"][rows],
         opening_current=t["opening_current"][rows],
-        voltage={
-            "electrochemical": np.diff(t["slit_charge_potential"][rows], axis=1),
-            "mid": t["trans_slit_voltage"][rows],
-        },
+        voltage=voltage,
         parts=parts, distances=t.distances,
     )  # fmt: skip
 
@@ -270,7 +288,7 @@ class Laws:
     r_min_phase: Array
 
 
-def laws_of(run: Run, voltage: str = "electrochemical") -> Laws:
+def laws_of(run: Run, voltage: str) -> Laws:
     """Return the fit of every opening with one kind of voltage."""
     i, v = run.opening_current, run.voltage[voltage]
     charge = np.abs(run.slit_charge[:, 1:])
@@ -329,13 +347,13 @@ def numbers_of(run: Run) -> dict[str, Measured]:
     ``resistivity_max:V``, ``resistivity_min:V``, ``resistivity_range:V`` [Ohm m],
     ``spread_r_c:V``, ``spread_gamma:V`` (over the openings), ``phase_max:V``,
     ``phase_min:V``, ``start_ratio:V`` (r_max / R_c) and ``end_ratio:V`` (r_min over
-    (1 - gamma) R_c) for both voltages V; ``c_slit`` [F/m], ``c_slit_area`` [F/m^2],
+    (1 - gamma) R_c) for each voltage V; ``c_slit`` [F/m], ``c_slit_area`` [F/m^2],
     ``c_time``, ``c_slits`` (relative spreads); ``asymmetry``; ``same:PLACE:A:B`` (share
     of time in which parts A and B have one sign); ``lower_potential``;
     ``diffusion_share``; ``surface_share`` and ``surface_area`` if fields were kept.
     """
     out: dict[str, Measured] = {}
-    for v in VOLTAGES:
+    for v in run.voltage:
         out |= {f"{k}:{v}": m for k, m in _resistances(run, v).items()}
     out |= _capacitances(run) | _signs(run) | _surface(run)
     if (a := _asymmetry(run)) is not None:
@@ -346,7 +364,7 @@ def numbers_of(run: Run) -> dict[str, Measured]:
 def _resistances(run: Run, voltage: str) -> dict[str, Measured]:
     laws = laws_of(run, voltage)
     r_error = mesh_error(run, "r_c")
-    key = "gamma_electrochemical" if voltage == "electrochemical" else "gamma"
+    key = "gamma" if voltage == "mid" else "gamma_electrochemical"
     g_error = mesh_error(run, key)
     scale = run.slit_size / run.network.path_length
     zero = np.zeros_like(laws.r_c)

@@ -74,6 +74,13 @@ class ReportData:
     law: ResistanceLaw | None
 
     @property
+    def voltage(self) -> str:
+        """Voltage of the law, or the one that drives the current if there is no law."""
+        known = self.runs[0].run
+        named = str(self.law.meaning.get("voltage")) if self.law else ""
+        return named if named in known.voltage else known.driving
+
+    @property
     def shown(self) -> list[RunData]:
         """At most eight runs, evenly spread."""
         n = len(self.runs)

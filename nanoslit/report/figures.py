@@ -9,7 +9,7 @@ from bokeh.models import ColumnDataSource, HoverTool, TabPanel, Tabs, Whisker
 from bokeh.plotting import figure
 
 from nanoslit.estimates import CARBON_CAPACITANCE, estimate
-from nanoslit.findings.runs import PARTS, Measured, wall_capacitance
+from nanoslit.findings.runs import PARTS, VOLTAGES, Measured, wall_capacitance
 from nanoslit.report.data import ReportData, RunData, finite, law_curve, rivals_of
 
 if TYPE_CHECKING:
@@ -180,14 +180,14 @@ def _profile(r: RunData) -> Any:
 
 def _resistance(r: RunData, data: ReportData) -> Any:
     """Draw dphi/I of the openings against charge, with the laws over the first."""
-    plot = _plot("Voltage over current of the openings (potential of charge)",
+    plot = _plot(f"Voltage over current, {VOLTAGES[data.voltage]}",
                  "|Q| / charge of the bulk ions of a slit", "resistance [Ohm m]", height=420,
                  tips=[("", "$name"), ("|Q|", "$x{0.00}"),
                        ("R", "$y{0.0000} Ohm m")])  # fmt: skip
     governor = data.law.governor if data.law else "inner"
     run = r.run
     large = run.large()
-    ratio = np.divide(run.voltage["electrochemical"], run.opening_current,
+    ratio = np.divide(run.voltage[data.voltage], run.opening_current,
                       out=np.full(large.shape, np.nan), where=large)  # fmt: skip
     for k in range(ratio.shape[1]):
         x = run.columns(k)[f"X_{governor}"]
@@ -229,6 +229,7 @@ def _with_bars(
                             line_color=colour))  # fmt: skip
 
 
+SHORT = {"counterion": "counter-ions", "electrochemical": "charge", "mid": "middle"}
 TIPS = [("", "$name"), ("d", "@x{0.00} nm"), ("value", "@y{0.0000} +- @e{0.0000}")]
 
 
@@ -246,15 +247,15 @@ def _trends(data: ReportData) -> dict[str, Any]:
     for key, (title, label, names) in panels.items():
         plot = _plot(title, "slit size d [nm]", label, TIPS, height=280)
         both = len(names) == 1
-        series = [(names[0], v) for v in ("electrochemical", "mid")] if both else [
+        series = [(names[0], v) for v in data.runs[0].run.voltage] if both else [
             (n, "mid") for n in names
         ]  # fmt: skip
         for k, (name, voltage) in enumerate(series):
-            text = {"electrochemical": "potential of charge", "mid": "middle of the slit"}
-            shown = text[voltage] if both else {"max": "largest", "min": "smallest"}[name[-3:]]
+            ends = {"max": "largest", "min": "smallest"}
+            shown = SHORT[voltage] if both else ends[name[-3:]]
             values = [r.numbers[f"{name}:{voltage}"] for r in data.runs]
-            _with_bars(plot, d, values, shown, COLOURS[k], 0.008 * (2 * k - 1))
-        out[key] = _finish(plot)
+            _with_bars(plot, d, values, shown, COLOURS[k], 0.008 * (2 * k - len(series) + 1))
+        out[key] = _finish(plot, columns=3)
     return out
 
 

@@ -12,7 +12,7 @@ from bokeh.resources import Resources
 
 from nanoslit import __version__
 from nanoslit.estimates import CARBON_CAPACITANCE
-from nanoslit.findings.runs import mesh_error, wall_capacitance
+from nanoslit.findings.runs import VOLTAGES, mesh_error, wall_capacitance
 from nanoslit.findings.verdict import FAILS, HOLDS, IN_PART
 from nanoslit.report import fields
 from nanoslit.report.data import ReportData, RunData, finite
@@ -234,9 +234,9 @@ def _found(data: ReportData) -> list[str]:
             f"half that it learnt from and by {_percent(best.error_test)} on the unseen "
             "discharging half"
         )
-    r_c = [r.numbers["r_c:electrochemical"].value for r in runs]
-    gamma = [r.numbers["gamma:electrochemical"].value for r in runs]
-    misfit = [100 * r.numbers["misfit:electrochemical"].value for r in runs]
+    r_c = [r.numbers[f"r_c:{data.voltage}"].value for r in runs]
+    gamma = [r.numbers[f"gamma:{data.voltage}"].value for r in runs]
+    misfit = [100 * r.numbers[f"misfit:{data.voltage}"].value for r in runs]
     out.append(
         f"the paper's law R_c (1 - gamma |Q|/Q_max) fits with R_c = {_range(r_c)} Ohm m and "
         f"gamma = {_range(gamma)}, but leaves {_range(misfit, 2)} % of the voltage"
@@ -262,7 +262,7 @@ def _doubts(data: ReportData) -> list[str]:
                 f"{_percent(errors[1])}, area of the voltammogram within "
                 f"{_percent(errors[2])} of an independent solver"
             )
-    halves = [r.numbers["gamma:electrochemical"] for r in data.runs]
+    halves = [r.numbers[f"gamma:{data.voltage}"] for r in data.runs]
     out.append(
         "the description is the larger doubt: gamma fitted to charging and to discharging "
         f"alone differs by up to ±{max(m.common for m in halves):.2g}"
@@ -282,10 +282,10 @@ def _circuits(data: ReportData, divs: dict[str, str]) -> str:
     head = ["cell", "R_c [Ohm m]", "gamma", "misfit of that law", *names]
     rows: list[list[Any]] = []
     for r in data.runs:
-        r_c, gamma = r.numbers["r_c:electrochemical"], r.numbers["gamma:electrochemical"]
+        r_c, gamma = r.numbers[f"r_c:{data.voltage}"], r.numbers[f"gamma:{data.voltage}"]
         rows.append([
             r.label, _bar(r_c.value, r_c.total), _bar(gamma.value, gamma.total),
-            _percent(r.numbers["misfit:electrochemical"].value),
+            _percent(r.numbers[f"misfit:{data.voltage}"].value),
             *(_percent(r.outcomes.get(n, {}).get("deviation")) for n in names),
         ])  # fmt: skip
     notes = sorted({
@@ -401,8 +401,9 @@ def _size(data: ReportData, divs: dict[str, str]) -> str:
     return f"""<p>R_c and gamma of dphi = I R_c (1 - gamma |Q|/Q_max), fitted to the whole last
 cycle, mean over the openings; Q is the charge of the slit behind the opening. Bars: scatter
 of the openings, error of the mesh, and half the difference between fits to charging and to
-discharging alone. The potential of charge is what drives the current; the potential in the
-middle of the slit is what the paper reads.</p>
+discharging alone. Potentials:
+of the counter-ions, which carry nearly all of the current of a charged slit; of charge (the
+mean over all ions); in the middle of the slit, which the paper reads.</p>
 {_grid(divs, ["r_c", "gamma", "extremes", "resistivity"])}"""
 
 
@@ -421,7 +422,7 @@ def _laws(data: ReportData, divs: dict[str, str]) -> str:
     return f"""<p>{escape(_verdict(data))} The search minimises error and complexity together;
 its best laws form the front. Rivals are forms from the literature with constants fitted to
 the same data; inner, outer and mean say whose charge they use. An error is the rms misfit
-over the rms voltage. {escape(_other_voltage(data))}</p>{divs["laws"]}
+over the rms voltage, that of the {VOLTAGES[data.voltage]}.</p>{divs["laws"]}
 <details><summary>All laws as a table</summary>{
         _table(
             ["", "trans-slit voltage =", "complexity", "error, charging", "error, discharging"],
@@ -429,13 +430,6 @@ over the rms voltage. {escape(_other_voltage(data))}</p>{divs["laws"]}
         )
     }
 </details>"""
-
-
-def _other_voltage(data: ReportData) -> str:
-    voltage = data.law.meaning.get("voltage") if data.law else None
-    text = {"mid": "the potential in the middle of the slits",
-            "electrochemical": "the potential of charge"}  # fmt: skip
-    return f"The voltage is that of {text[voltage]}." if voltage in text else ""
 
 
 def _fields(pictured: RunData | None, divs: dict[str, str]) -> str:
@@ -521,7 +515,7 @@ def _sure(data: ReportData) -> str:
             *(finite(b.get(n)) for n in ("current_mismatch_relative", "ion_mismatch_relative")),
         ])  # fmt: skip
     head = ["cell", "mesh and time step", "CV area", "R_c", "gamma (middle)",
-            "gamma (potential of charge)", "current balance", "ion balance"]  # fmt: skip
+            "gamma (others)", "current balance", "ion balance"]  # fmt: skip
     return f"""<p>Errors of mesh and time step: largest deviation from an independent
 finite-element solver over three networks (README, How exact). Balances: largest error of
 the conservation laws over the run, relative to the largest current.</p>{_table(head, rows)}

@@ -309,7 +309,7 @@ def _finish(code: int, target: Path, what: str) -> None:
 def _discover(study: Study, results: list[Path]) -> Path:
     law, s = study.folder / "LAW.json", study.settings
     words: list[str | os.PathLike[str]] = [
-        "discover", *results, "-o", law, "--voltage", "electrochemical", "--charge", "X",
+        "discover", *results, "-o", law, "--voltage", "counterion", "--charge", "X",
         "--evaluations", str(s.evaluations), "--seed", str(s.seed),
         "--islands", str(s.islands), "--quiet",
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from nanoslit.findings.claims import (
     judge_all,
     neighbours,
 )
-from nanoslit.findings.runs import Measured
+from nanoslit.findings.runs import VOLTAGES, Measured
 from nanoslit.findings.verdict import FAILS, HOLDS, IN_PART, NOT_TESTED, Check, judge
 
 CLAIM = {c.number: c for c in CLAIMS}
@@ -53,7 +53,7 @@ def series(name, key):
 
 def law(misfit, gamma):
     numbers = {}
-    for v in ("electrochemical", "mid"):
+    for v in VOLTAGES:
         numbers |= {f"misfit:{v}": misfit, f"gamma:{v}": gamma}
     return Evidence([run(numbers)])
 
@@ -66,7 +66,7 @@ def same_law(r_c, gamma):
 def extreme(when, ratio):
     def make(a, b):
         numbers = {}
-        for v in ("electrochemical", "mid"):
+        for v in VOLTAGES:
             numbers |= {f"{when}:{v}": a, f"{ratio}:{v}": b}
         return Evidence([run(numbers)])
 

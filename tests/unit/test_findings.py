@@ -48,7 +48,7 @@ def numbers(monkeypatch):
 
 
 def test_planted_law_is_found():
-    laws = laws_of(planted())
+    laws = laws_of(planted(), "mid")
     assert laws.r_c == pytest.approx(R_C, rel=1e-9)
     assert laws.gamma == pytest.approx(GAMMA, rel=1e-9)
     assert laws.misfit == pytest.approx(0, abs=1e-9)
