@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ _Out = namedtuple(
     "_Out", "time signal ends work steps outside status nodes second width points"
 )
 
+_lock = threading.Lock()
 _specialised: dict[tuple[Any, ...], Any] = {}
 
 
@@ -31,8 +33,9 @@ def _kernel(law: Resistor) -> tuple[Any, int]:
     key = law.signature
     if key is None:
         return kernel.advance, kernel.N_PAR
-    if key not in _specialised:
-        _specialised[key] = kernel.specialise(law.compiled_parts())
+    with _lock:
+        if key not in _specialised:
+            _specialised[key] = kernel.specialise(law.compiled_parts())
     return _specialised[key], law.parameters.shape[0]
 
 

@@ -264,7 +264,7 @@ def _doubts(data: ReportData) -> list[str]:
             )
     halves = [r.numbers[f"gamma:{data.voltage}"] for r in data.runs]
     out.append(
-        "the description is the larger doubt: gamma fitted to charging and to discharging "
+        "one law for the whole cycle leaves open: gamma fitted to charging and to discharging "
         f"alone differs by up to ±{max(m.common for m in halves):.2g}"
     )
     ratio = max(wall_capacitance(r.run).value for r in data.runs) / CARBON_CAPACITANCE[1]
