@@ -490,9 +490,7 @@ def opening_data(traces: CaseTraces, points: int = 150) -> list[OpeningData]:
     return sets
 
 
-def _salt(
-    traces: CaseTraces, rows: NDArray[np.bool_], k: int, sign: int
-) -> dict[str, Array]:
+def _salt(traces: CaseTraces, rows: NDArray[np.bool_], k: int, sign: int) -> dict[str, Array]:
     """Return the columns of the ion content and of the diffusion along the charged walls."""
     assert traces.ion_content is not None
     charge = traces.slit_charge[rows, k : k + 2] / traces.bulk_charge

@@ -473,7 +473,9 @@ def block_jackknife(form: Form, problem: Problem, block: int) -> Array:
         count = min(max(4, -(-len(own) // block)), len(own) // 2)
         found = []
         for part in np.array_split(own, count):
-            data = PackedData.build(problem, OWN_SCALE, subset=np.setdiff1d(rows, part))
+            data = PackedData.build(
+                problem, OWN_SCALE, subset=np.setdiff1d(rows, part).tolist()
+            )
             found.append(fit(form, data, 8, 1.0).constants[form.leaves])
         # a constant private to another data set does not move and gets nothing here
         variance += (count - 1) * np.var(found, axis=0)

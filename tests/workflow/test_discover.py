@@ -112,6 +112,10 @@ def test_a_left_out_result_only_tests(nanoslit, tmp_path):
     held = json.loads(law_file.read_text())["held_out"]
     assert set(held["best"]) == {"r2:1", "r2:2"}
     assert set(held["paper_outer"]) == {"r2:1", "r2:2"}
+    shared = json.loads(law_file.read_text())["shared_by_slit_size"]
+    assert set(shared["paper_outer"]["constants"]["R_c"]) == {"1.5e-09"}
+    # two planted values of R_c cannot be one: no constants of one size fit the third
+    assert shared["paper_outer"]["error_held_out"] > 0.1
 
 
 RNG = np.random.default_rng(0)
