@@ -72,6 +72,8 @@ def write_result(
             "applied_potential": V,
             "slit_charge": Q,
             "slit_electrochemical_potential": virtual,
+            "slit_ion_potential": np.stack([virtual, 0.9 * virtual], axis=-1),
+            "electrode_charge": Q.sum(axis=1),
             "trans_slit_voltage": voltage,
             "opening_current": current,
         }.items():

@@ -84,7 +84,9 @@ def discover(
         int, typer.Option(help="Generations between migrations.")
     ] = 10,
     max_size: Annotated[int, typer.Option(help="Largest number of nodes.")] = 30,
-    voltage: Annotated[str, typer.Option(help="From results: mid or electrochemical.")] = "mid",
+    voltage: Annotated[
+        str, typer.Option(help="From results: mid, electrochemical or counterion.")
+    ] = "mid",
     charge: Annotated[str, typer.Option(help="From results: auto, q or X.")] = "auto",
     salt: Annotated[
         bool,

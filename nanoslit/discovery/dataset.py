@@ -244,6 +244,8 @@ class CaseTraces:
     time, cycle, applied_potential : ndarray, shape (time,)
     slit_charge, slit_virtual_potential : ndarray, shape (time, slit)
         [C m^-1] and electrochemical potential [V].
+    slit_counterion_potential : ndarray, shape (time, slit)
+        (mu - mu_bulk)/(z e) of the ions that the electrode attracts [V].
     voltage, current : ndarray, shape (time, opening)
         [V] and [A m^-1].
     slit_size, height : float
@@ -264,6 +266,7 @@ class CaseTraces:
     applied_potential: Array
     slit_charge: Array
     slit_virtual_potential: Array
+    slit_counterion_potential: Array
     voltage: Array
     current: Array
     slit_size: float
@@ -280,6 +283,8 @@ TRACE_NAMES = (
     "applied_potential",
     "slit_charge",
     "slit_electrochemical_potential",
+    "slit_ion_potential",
+    "electrode_charge",
     "trans_slit_voltage",
     "opening_current",
 )
@@ -367,6 +372,7 @@ def _case_traces(name: str, data: dict[str, NDArray[Any]], text: str, path: Path
         np.asarray(data["applied_potential"], dtype=float),
         np.asarray(data["slit_charge"], dtype=float),
         np.asarray(data["slit_electrochemical_potential"], dtype=float),
+        case.electrolyte.counterion_mean(data["slit_ion_potential"], data["electrode_charge"]),
         np.asarray(data["trans_slit_voltage"], dtype=float),
         np.asarray(data["opening_current"], dtype=float),
         geometry.slit_size,
@@ -387,8 +393,8 @@ class OpeningData:
     case : str
         ``"<file>:<opening>"``.
     table : dict of str to ndarray, shape (rows,)
-        Columns of :data:`~nanoslit.discovery.law.RESISTANCE_COLUMNS`, and both targets
-        ``mid`` and ``electrochemical`` [V].
+        Columns of :data:`~nanoslit.discovery.law.RESISTANCE_COLUMNS`, and the
+        targets ``mid``, ``electrochemical`` and ``counterion`` [V].
     charging : ndarray of bool, shape (rows,)
         Where |applied potential| rises.
     charge_outer : ndarray
@@ -441,10 +447,10 @@ def opening_data(traces: CaseTraces, points: int = 150) -> list[OpeningData]:
         current = traces.current[rows, k]
         mid = traces.voltage[rows, k]
         virtual = np.diff(traces.slit_virtual_potential[rows], axis=1)[:, k]
+        counterion = np.diff(traces.slit_counterion_potential[rows], axis=1)[:, k]
         # the law is stated with R > 0; which way counts as forward is the solver's choice
         sign = 1 if float(current @ mid) >= 0 else -1
-        if float(mid @ virtual) < 0:
-            virtual = -virtual
+        virtual, counterion = (v if float(mid @ v) >= 0 else -v for v in (virtual, counterion))
         table = {
             "I": sign * current,
             "V": V,
@@ -454,6 +460,7 @@ def opening_data(traces: CaseTraces, points: int = 150) -> list[OpeningData]:
             "t": t - t[0],
             "mid": mid,
             "electrochemical": virtual,
+            "counterion": counterion,
         }
         for kind, scale in (("q", top[k : k + 2]), ("X", [traces.bulk_charge] * 2)):
             outer, inner = Q[:, k] / scale[0], Q[:, k + 1] / scale[1]

@@ -473,9 +473,8 @@ def block_jackknife(form: Form, problem: Problem, block: int) -> Array:
         count = min(max(4, -(-len(own) // block)), len(own) // 2)
         found = []
         for part in np.array_split(own, count):
-            data = PackedData.build(
-                problem, OWN_SCALE, subset=np.setdiff1d(rows, part).tolist()
-            )
+            kept: list[int] = np.setdiff1d(rows, part).tolist()
+            data = PackedData.build(problem, OWN_SCALE, subset=kept)
             found.append(fit(form, data, 8, 1.0).constants[form.leaves])
         # a constant private to another data set does not move and gets nothing here
         variance += (count - 1) * np.var(found, axis=0)

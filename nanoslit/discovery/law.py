@@ -222,8 +222,8 @@ class ResistanceLaw:
     evaluations, seed : int or None
         Passes of an expression over the data; key of the random numbers.
     meaning : dict
-        For traces: ``voltage`` ("mid" or "electrochemical"), ``current`` ("ionic"),
-        ``governor`` ("outer", "inner" or "mean"), ``charge`` ("abs" or "signed"),
+        For traces: ``voltage`` ("mid", "electrochemical" or "counterion"), ``current``
+        ("ionic"), ``governor`` ("outer", "inner" or "mean"), ``charge`` ("abs" or "signed"),
         ``q_max`` (definition, unit C/m, per_case), ``basis``, ``slope``
         (dR/d|Q| per case [Ohm m^2/C], free of the convention for Q_max).
     extra : dict

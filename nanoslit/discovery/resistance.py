@@ -27,7 +27,7 @@ from nanoslit.parallel import Communicator
 
 __all__ = ["ResistanceOptions", "discover_resistance", "resistance_rivals"]
 
-VOLTAGES = ("mid", "electrochemical")
+VOLTAGES = ("mid", "electrochemical", "counterion")
 GOVERNORS = ("outer", "inner", "mean")
 CONDITION_LIMIT = 1e6
 CHI2_95 = 3.841458820694124
@@ -41,8 +41,10 @@ class ResistanceOptions:
 
     Parameters
     ----------
-    voltage : {"mid", "electrochemical"}
-        Potential read in the middle of the slit, or reservoir-equivalent potential.
+    voltage : {"mid", "electrochemical", "counterion"}
+        Potential read in the middle of the slit, or mean of the ions' electrochemical
+        potentials (over charge), or that of the ions which the electrode attracts and
+        which carry nearly all of the current once a slit is charged.
     charge : {"auto", "q", "X"}
         Charge columns offered to the search. ``auto``: X if the cases differ in window or
         scan rate or slit size, else q.
@@ -216,8 +218,11 @@ def discover_resistance(
     rivals = resistance_rivals(*both[options.voltage], settings, samples, kind)
     widened = [_in_columns(c, features, wide) for c in chosen.front]
     chosen = replace_selection(chosen, _in_columns(chosen.best, features, wide), widened)
-    other = VOLTAGES[1 - VOLTAGES.index(options.voltage)]
-    variants = resistance_rivals(*both[other], settings, samples, kind)
+    others = {
+        v: resistance_rivals(*both[v], settings, samples, kind)
+        for v in VOLTAGES
+        if v != options.voltage
+    }
     cases = [s.case for s in sets]
     chosen = replace(chosen, best=_with_block_errors(chosen.best, train_wide, samples))
     for name in (f"paper_{g}" for g in GOVERNORS):
@@ -234,12 +239,12 @@ def discover_resistance(
         eligible=allowed,
         extra={
             "condition_number": condition,
-            "other_voltage": {
-                "voltage": other,
-                "errors": {
+            "other_voltages": {
+                v: {
                     n: {"error_train": float(np.sqrt(c.form.error)), "error_test": c.error_test}
                     for n, c in variants.items()
-                },
+                }
+                for v, variants in others.items()
             },
         },
     )

@@ -48,7 +48,7 @@ def _form(form: Any) -> dict[str, Any]:
 
 def _cell_entry(cell: Cell, law: ResistanceLaw) -> dict[str, Any]:
     p = ladder_parameters(cell)
-    outcomes = compare(models_of(cell, p, law), cell)
+    outcomes = compare(models_of(cell, law), cell)
     g: Any = cell.case.geometry
     return {
         "file": cell.path.name, "slit_size": g.slit_size, "sheets": g.sheets,
