@@ -74,15 +74,20 @@ def pool(
     columns: Sequence[str],
     voltage: str,
     half: str,
+    labels: Sequence[int] | None = None,
 ) -> Problem:
-    """Return the charging or discharging rows of all data sets as one problem."""
+    """Return the charging or discharging rows of all data sets as one problem.
+
+    Openings with equal labels own their constants together; by default each its own.
+    """
     masks = [s.charging if half == "charging" else ~s.charging for s in sets]
     X = [
         np.stack([s.table[c][m] for c in columns], axis=1)
         for s, m in zip(sets, masks, strict=True)
     ]
     y = [s.table[voltage][m] for s, m in zip(sets, masks, strict=True)]
-    groups = np.concatenate([np.full(len(v), g) for g, v in enumerate(y)])
+    labels = range(len(y)) if labels is None else labels
+    groups = np.concatenate([np.full(len(v), g) for g, v in zip(labels, y, strict=True)])
     return Problem(
         tuple(columns),
         np.concatenate(X),
@@ -257,6 +262,9 @@ def discover_resistance(
         "held_out": _held_out(held_out, wide, options.voltage, best, rivals),
         "gamma": _gamma(
             rivals[f"paper_{governor}"], train_wide, kind, governor, cases, samples
+        ),
+        "shared_by_slit_size": _shared_by_slit_size(
+            sets, held_out, wide, options.voltage, settings, samples, kind
         ),
         "slit_size": _against_slit_size(sets, rivals[f"paper_{governor}"]),
     }
@@ -472,6 +480,51 @@ def _held_out(
             s.case: _relative(test.y[test.groups == g], values[test.groups == g])
             for g, s in enumerate(sets)
         }
+    return table
+
+
+def _shared_by_slit_size(
+    sets: Sequence[OpeningData],
+    held_out: Sequence[OpeningData],
+    columns: Sequence[str],
+    voltage: str,
+    settings: SearchSettings,
+    samples: float,
+    kind: str,
+) -> dict[str, Any]:
+    """Return how the rivals do with one set of constants for all slits of one size.
+
+    The harder test: all openings and scan rates of a size share the constants, and a
+    held-out case of a known size is predicted, both halves, without any fit.
+    """
+    sizes = sorted({s.slit_size for s in sets})
+    known = [s for s in held_out if s.slit_size in sizes]
+
+    def rows(chosen: Sequence[OpeningData], half: str) -> Problem:
+        labels = [sizes.index(s.slit_size) for s in chosen]
+        return pool(chosen, columns, voltage, half, labels)
+
+    halves = ("charging", "discharging")
+    train, test = (rows(sets, half) for half in halves)
+    settings = replace(settings, private_constants=len(sizes) > 1)
+    table: dict[str, Any] = {}
+    for name, c in resistance_rivals(train, test, settings, samples, kind).items():
+        entry: dict[str, Any] = {
+            "error_train": float(np.sqrt(c.form.error)),
+            "error_test": c.error_test,
+            "constants": {
+                n: {f"{size:.6g}": c.form.value(n, g) for g, size in enumerate(sizes)}
+                for n in c.form.names
+            },
+        }
+        if known:
+            y, f = [], []
+            for half in halves:
+                problem = rows(known, half)
+                y.append(problem.y)
+                f.append(c.form.predict(problem.X, problem.groups))
+            entry["error_held_out"] = _relative(np.concatenate(y), np.concatenate(f))
+        table[name] = entry
     return table
 
 

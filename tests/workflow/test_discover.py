@@ -112,6 +112,10 @@ def test_a_left_out_result_only_tests(nanoslit, tmp_path):
     held = json.loads(law_file.read_text())["held_out"]
     assert set(held["best"]) == {"r2:1", "r2:2"}
     assert set(held["paper_outer"]) == {"r2:1", "r2:2"}
+    shared = json.loads(law_file.read_text())["shared_by_slit_size"]
+    assert set(shared["paper_outer"]["constants"]["R_c"]) == {"1.5e-09"}
+    # two planted values of R_c cannot be one: no constants of one size fit the third
+    assert shared["paper_outer"]["error_held_out"] > 0.1
 
 
 RNG = np.random.default_rng(0)
@@ -143,6 +147,7 @@ def changed(name, index, value):
         (GOOD, ["--units", "a"], "NAME=UNIT"),
         (GOOD, ["--operators", "+ magic"], "unknown operators"),
         (GOOD, ["--evaluations", "0"], "at least 1"),
+        (GOOD, ["--loss", "cubes"], "must be one of"),
         (GOOD, ["--hold-out", "x"], "--hold-out needs --group"),
         (GOOD, ["--group", "nope"], "no column 'nope'"),
     ],
@@ -164,6 +169,7 @@ def test_bad_tables_and_options_end_with_one_message(
 def test_bad_files(nanoslit, tmp_path):
     output = ["-o", tmp_path / "L.json"]
     (tmp_path / "x.h5").write_text("no")
+    plain = write_result(tmp_path / "plain.h5")
     for words, message in (
         ([tmp_path / "none.h5"], "no result file"),
         ([tmp_path / "x.h5"], "as HDF5"),
@@ -171,6 +177,7 @@ def test_bad_files(nanoslit, tmp_path):
         (["--table", tmp_path / "x.h5", "--target", "y"], "cannot read"),
         (["--table", tmp_path / "x.doc", "--target", "y"], "kind"),
         ([], "nothing to read"),
+        ([plain, "--salt"], "no ion content"),
     ):
         done = nanoslit("discover", *words, *output)
         assert done.returncode == 2
