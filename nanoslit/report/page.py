@@ -310,7 +310,7 @@ def _more_tables(data: ReportData) -> str:
     """Return every further table that ``circuits.json`` holds as a list of rows."""
     out = []
     for key, value in data.circuits.items():
-        if key in ("cells", "front", "baselines") or not isinstance(value, list) or not value:
+        if key == "cells" or not isinstance(value, list) or not value:
             continue
         if not all(isinstance(row, dict) for row in value):
             continue
