@@ -14,7 +14,23 @@ from nanoslit.errors import CaseError
 from nanoslit.study.compare import MODELS, compare, models_of, usable_form
 from nanoslit.study.parameters import Cell, ladder_parameters, read_cell
 
-__all__ = ["evaluate", "explore_slit_sizes"]
+__all__ = ["RULES", "evaluate", "explore_slit_sizes"]
+
+RULES = (
+    "N sheets are N slits; all fits are least squares through the origin over the last cycle, "
+    "weighted by time",
+    "potentials inside are those of the counter-ions; of charge (mean over all ions) for the "
+    "mean potential, the constant C, the line and the bent circuits",
+    "slit charge: length times the charge per length of a long slit in equilibrium at applied "
+    "minus slit potential; the first and the last slit have lengths of their own",
+    "C_slit: the slope instead, over interior slits",
+    "node 0: the plane in the open space where the solver reads it, three Debye lengths in "
+    "front of the first sheet; R_open: its potential against the electrode current; C_open: "
+    "charge outside the slits against applied minus node 0",
+    "openings: voltage between neighbouring slits against current and current times charge of "
+    "the inner slit; the mouth is the resistor between node 0 and slit 1, fitted by itself",
+)
+"""How the numbers of the circuits are read (:mod:`nanoslit.study.parameters`)."""
 
 
 def evaluate(results: list[Path], law_path: Path, target: Path) -> None:
@@ -26,7 +42,8 @@ def evaluate(results: list[Path], law_path: Path, target: Path) -> None:
     text = {
         "law": law.best.expression, "verdict": law.extra.get("verdict", ""),
         "circuit_law": form.expression, "remark": remark, "governor": law.governor,
-        "evaluations": law.evaluations, "seed": law.seed, "models": MODELS, "cells": cells,
+        "evaluations": law.evaluations, "seed": law.seed, "models": MODELS, "rules": RULES,
+        "cells": cells,
     }  # fmt: skip
     atomic.write_json(target, text)
 
