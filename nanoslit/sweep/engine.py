@@ -163,7 +163,8 @@ class Service:
             return self.outcome
         execution, resources = self.points.plan.execution, self.points.plan.resources
         with self._signals(), ExitStack() as stack:
-            self.client, expected = connect(self.where, execution, resources, stack)
+            logs = self.folder.run / "logs"
+            self.client, expected = connect(self.where, execution, resources, stack, logs)
             self.slots = expected or 1
             try:
                 self._loop()
