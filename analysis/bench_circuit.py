@@ -30,9 +30,9 @@ from nanoslit.circuit.explorer import explore
 from nanoslit.circuit.spice import netlist
 
 CV = CyclicVoltammetry(lower=0.0, upper=1.0, scan_rate=1.0, cycles=1)
-SETTINGS = {"points": 160, "tolerance": Tolerance(1e-4, 1e-4)}
+SETTINGS = {"points": 176, "tolerance": Tolerance(6e-5, 1e-4)}
 SIZES = {6: 40_000, 20: 12_000, 100: 2_400, 1000: 240}
-CHECKED = {6: 12, 20: 6, 100: 3, 1000: 1}
+CHECKED = {6: 24, 20: 8, 100: 3, 1000: 1}
 
 
 def population(n: int, count: int) -> NanoCircuit:

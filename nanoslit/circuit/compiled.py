@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["integrate"]
 
-BLOCK = 256  # circuits a thread takes at a time
+BLOCK = 1024  # circuits a thread takes at a time
 
 _Lane = namedtuple("_Lane", "who piece count stored start records")
-_Out = namedtuple("_Out", "time signal ends work steps outside status nodes second")
+_Out = namedtuple(
+    "_Out", "time signal ends work steps outside status nodes second width points"
+)
 
+_lock = threading.Lock()
 _specialised: dict[tuple[Any, ...], Any] = {}
 
 
@@ -29,8 +33,9 @@ def _kernel(law: Resistor) -> tuple[Any, int]:
     key = law.signature
     if key is None:
         return kernel.advance, kernel.N_PAR
-    if key not in _specialised:
-        _specialised[key] = kernel.specialise(law.compiled_parts())
+    with _lock:
+        if key not in _specialised:
+            _specialised[key] = kernel.specialise(law.compiled_parts())
     return _specialised[key], law.parameters.shape[0]
 
 
@@ -47,7 +52,7 @@ def _scratch(n: int, parameters: int) -> tuple[Any, Any, Any]:
         count,
         stored,
         np.zeros(lanes),
-        np.empty((lanes, kernel.MAX_RECORDS, 7)),
+        np.empty((lanes, kernel.MAX_RECORDS, kernel.RECORD)),
     )
     return w, s, lane
 
@@ -73,10 +78,10 @@ def integrate(job: Job, out: Outcome, second: bool, threads: int | None) -> None
     )  # fmt: skip
     drive = job.drive.arrays()
     tolerance = (job.tolerance.current, job.tolerance.potential)
-    nodes = out.nodes if second else np.empty((1, 1, 1, 1))
+    nodes = out.potentials if second else np.empty((1, 1, 1))
     result = _Out(
-        out.time, out.signal, out.ends, out.work, out.steps, out.outside, out.status,
-        nodes, second,
+        out.times, out.signals, out.ends, out.work, out.steps, out.outside, out.status,
+        nodes, second, out.width, out.points + 1,
     )  # fmt: skip
     if threads is None:
         threads = len(os.sched_getaffinity(0))

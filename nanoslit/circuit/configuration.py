@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from nanoslit.casefile import CASE
+from nanoslit.circuit.capacitance import CapacitanceTable
 from nanoslit.circuit.galvanostatic import Galvanostatic
 from nanoslit.circuit.ladder import NanoCircuit
+from nanoslit.circuit.laws import LadderLaw
 from nanoslit.circuit.options import ACCESS, BASES, CELLS, CHARGES, GOVERNORS, Q_MAX
-from nanoslit.errors import CaseError, CircuitError
+from nanoslit.errors import CaseError, CircuitError, LawError
 from nanoslit.protocol import Protocol
 from nanoslit.schema import (
     Choice,
@@ -98,21 +100,84 @@ class WordOr(Node):
 
 
 @dataclass(frozen=True)
-class Bounds(Node):
-    """Any table of text keys to numbers (constants of an expression)."""
+class Constants(Node):
+    """A table of the constants of an expression."""
 
-    def read(self, raw: Any, at: Place) -> dict[str, float]:
-        """Return the numbers."""
+    def read(self, raw: Any, at: Place) -> dict[str, Any]:
+        """Return numbers, or arrays of shape (1, slits)."""
         if not isinstance(raw, dict):
             at.fail("must be a table", given=show(raw), allowed=self.describe())
-        return {k: Number(sign="").read(v, at / k) for k, v in raw.items()}
+        number = PerSlit(Number("a number without unit", sign=""))
+        return {k: number.read(v, at / k) for k, v in raw.items()}
 
     def describe(self) -> str:
         """Say what is allowed."""
-        return "a table of bare numbers"
+        return "a table of bare numbers, or lists with one for each slit"
+
+
+@dataclass(frozen=True)
+class TextOr(Node):
+    """Text, or a table that says more."""
+
+    text: Text
+    table: Record
+
+    def read(self, raw: Any, at: Place) -> Any:
+        """Return the text or what the table makes."""
+        return (self.table if isinstance(raw, dict) else self.text).read(raw, at)
+
+    def describe(self) -> str:
+        """Say what is allowed."""
+        return f"{self.text.describe()}, or {self.table.describe()}"
 
 
 # --- circuits ---------------------------------------------------------------------------
+def _law_table(basis: str) -> Record:
+    """Return the schema of a law written down in a file."""
+
+    def make(
+        expression: str,
+        constants: Any = None,
+        governor: str = "inner",
+        charge: str = "abs",
+        q_max: Any = None,
+        bulk_charge: Any = None,
+    ) -> LadderLaw:
+        try:
+            return LadderLaw(
+                expression, constants or {}, governor, charge, q_max, bulk_charge, basis
+            )
+        except (CircuitError, LawError) as error:
+            raise CaseError(str(error)) from None
+
+    coulomb = UNITS[basis][2]
+    charge = PerSlit(Quantity("a charge", coulomb, f"4e-4 {coulomb}"))
+    return Record(
+        make,
+        {
+            "expression": Text('the voltage [V] such as "R*I*(1 - g*q_inner)"'),
+            "constants": Constants(), "governor": Choice(("inner", "outer", "mean")),
+            "charge": Choice(CHARGES), "q_max": charge, "bulk_charge": charge,
+        },
+    )  # fmt: skip
+
+
+def _capacitance_table() -> Record:
+    def make(potential: tuple[float, ...], factor: tuple[float, ...]) -> CapacitanceTable:
+        try:
+            return CapacitanceTable(potential, factor)
+        except CircuitError as error:
+            raise CaseError(str(error)) from None
+
+    return Record(
+        make,
+        {
+            "potential": ListOf(Quantity("a potential", "V", "0.1 V", sign=""), 2),
+            "factor": ListOf(Number("a factor of c_slit"), 2),
+        },
+    )
+
+
 def _keys(basis: str) -> dict[str, Node]:
     ohm, farad, coulomb, _ = UNITS[basis]
     r = PerSlit(Quantity("a resistance", ohm, f"5 {ohm}"))
@@ -130,8 +195,12 @@ def _keys(basis: str) -> dict[str, Node]:
         "governor": Choice(GOVERNORS), "q_max": WordOr(Q_MAX, charge),
         "charge": Choice(CHARGES), "saturation": Number("a multiple of Q_max"),
         "access": Choice(ACCESS), "cell": Choice(CELLS),
-        "c_law": Text('an expression in u [V] such as "1 + a*u**2"'),
-        "c_law_constants": Bounds(), "law": Text("the path of a LAW.json"),
+        "c_law": TextOr(
+            Text('an expression in u [V] such as "1 + a*u**2"'), _capacitance_table()
+        ),
+        "c_law_constants": Constants(),
+        "law": TextOr(Text("the path of a LAW.json"), _law_table(basis)),
+        "mouth_law": TextOr(Text("the path of a LAW.json"), _law_table(basis)),
         "case": Text("the name of a data set of the law"),
         "bulk_charge": charge, "basis": Choice(BASES), "depth": length, "height": length,
     }  # fmt: skip
@@ -152,9 +221,10 @@ def _make_circuit(
     saturation: Any = None,
     access: str = "dynamic",
     cell: str = "half",
-    c_law: str | None = None,
+    c_law: Any = None,
     c_law_constants: Any = None,
-    law: str | None = None,
+    law: Any = None,
+    mouth_law: Any = None,
     case: str | None = None,
     bulk_charge: float | None = None,
     basis: str | None = None,
@@ -164,22 +234,21 @@ def _make_circuit(
     values = {k: v for k, v in locals().items() if v is not None}
     try:
         return NanoCircuit(**values)
-    except CircuitError as error:
+    except (CircuitError, LawError) as error:
         raise CaseError(str(error)) from None
 
 
 def _basis_of(raw: Any, at: Place) -> str:
     if not isinstance(raw, dict):
         at.fail("must be a table", given=show(raw), allowed="a table that describes a circuit")
-    default = "per depth" if "law" in raw else "absolute"
+    default = "per depth" if isinstance(raw.get("law"), str) else "absolute"
     return Choice(BASES).read(raw.get("basis", default), at / "basis")
 
 
 def _circuit_keys(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the table with the law's path relative to the file's folder."""
-    if isinstance(raw.get("law"), str) and not Path(raw["law"]).is_absolute():
-        return raw | {"law": str(folder / raw["law"])}
-    return raw
+    """Return the table with paths of laws relative to the file's folder."""
+    paths = {k: raw[k] for k in ("law", "mouth_law") if isinstance(raw.get(k), str)}
+    return raw | {k: str(folder / v) for k, v in paths.items()}
 
 
 def _protocols(basis: str) -> Variants:
@@ -353,6 +422,7 @@ def _variable_nodes(basis: str) -> dict[str, Record]:
         "saturation": Number(), "lower": potential, "upper": potential,
         "scan_rate": Quantity("a scan rate", "V/s", "1 V/s"),
         "slit_size": Quantity("a length", "m", "1.5 nm"),
+        "concentration": Quantity("a concentration", "mol/m^3", "1 mol/L"),
         "n_slits": Number("the number of slits"),
     }  # fmt: skip
 
@@ -388,6 +458,9 @@ def read_study(path: str | Path) -> Study:
     at = Place(str(path))
     folder = Path(path).parent
     circuit = raw.get("circuit", {})
+    if "material" in raw and isinstance(circuit, dict):
+        circuit = {"basis": "per depth", **circuit}  # that of solved cells
+        raw = raw | {"circuit": circuit}
     basis = _basis_of(circuit, at / "circuit")
     potential = Quantity("a potential", "V", "1 V", sign="")
 
@@ -428,7 +501,9 @@ def read_study(path: str | Path) -> Study:
                     {"feature": Choice(names), "goal": Choice(("maximize", "minimize"))},
                 )
             ),
-            "material": ListOf(Text("the path of a RESULT.h5"), 2),
+            "material": ListOf(
+                Text("the path of a RESULT.h5, of a sweep's folder or its collected data"), 1
+            ),
         },
     )  # fmt: skip
     if isinstance(circuit, dict):
@@ -492,7 +567,7 @@ def _sampling(
     return dict(locals())
 
 
-_names = (*GROUPS, *RAW, *RATES, "slit_size", "n_slits")
+_names = (*GROUPS, *RAW, *RATES, "slit_size", "concentration", "n_slits")
 
 
 def _vary_all(names: tuple[str, ...]) -> Any:

@@ -8,6 +8,9 @@ Circuits are computed in chunks of which only the features are kept.
 
 from __future__ import annotations
 
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,7 @@ from nanoslit.circuit.drive import Drive
 from nanoslit.circuit.integrator import Tolerance
 from nanoslit.circuit.ladder import NanoCircuit
 from nanoslit.circuit.observables import features
-from nanoslit.errors import CaseError, CircuitError
+from nanoslit.errors import CaseError, CircuitError, ConvergenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +40,8 @@ __all__ = [
     "pareto_front",
 ]
 
-CHUNK = 16384  # circuits at a time: 40 MB of curves
+CHUNK = 4096  # circuits at a time in a thread: 10 MB of curves
+MATERIAL = ("r_c", "gamma", "c_slit", "q_max", "law")  # what the solved cells decide
 SOLVED_BY = {
     "theta": "scan_rate", "kappa": "scan_rate", "rho": "r_open", "c": "c_open"
 }  # fmt: skip
@@ -89,10 +93,19 @@ def check_study(study: Study, at: Place) -> None:
     twice = sorted(set(names) & given)
     if twice:
         (at / "vary" / twice[0]).fail(f"{twice[0]} is both fixed and varied")
-    if "slit_size" in names and not study.material:
-        (at / "vary" / "slit_size").fail(
-            "slit_size needs material = [RESULT.h5, ...] of several slit sizes"
-        )
+    for key in ("slit_size", "concentration"):
+        if key in names and not study.material:
+            (at / "vary" / key).fail(
+                f"{key} needs material = [RESULT.h5, ...] of several slit sizes, or the "
+                "folder of a sweep"
+            )
+    if study.material:
+        if "slit_size" not in names:
+            (at / "vary" / "slit_size").fail("missing; material is for studies that vary it")
+        decided = sorted(set(MATERIAL) & (set(names) | set(study.fixed)))
+        if decided:
+            place = at / ("vary" if decided[0] in names else "circuit") / decided[0]
+            place.fail(f"material decides {decided[0]}, which is given, too")
     if study.method == "nsga2" and len(study.objectives) < 2:
         (at / "objectives").fail("a search needs at least two objectives")
     if "n_slits" not in study.fixed and "n_slits" not in names:
@@ -107,10 +120,14 @@ def _parameters(study: Study, samples: dict[str, Array]) -> dict[str, Any]:
         **study.fixed, **samples,
     }  # fmt: skip
     count = len(next(iter(samples.values())))
-    if "slit_size" in samples:
+    if study.material:
         from nanoslit.circuit.material import material_of
 
-        values |= material_of(study.material).at(values.pop("slit_size"))
+        material = material_of(study.material)
+        given = {k: values.pop(k) for k in ("slit_size", "concentration") if k in values}
+        numbers = material.at(**given)
+        basis = values.setdefault("basis", "per depth")
+        values |= material.in_basis(numbers, str(basis), values.get("depth"))
     values = {
         k: np.broadcast_to(v, (count,)) if _is_number(v) else v for k, v in values.items()
     }
@@ -162,15 +179,39 @@ def evaluate(
     values = _parameters(study, samples)
     count = len(values["scan_rate"])
     slits = np.broadcast_to(np.rint(np.asarray(values.pop("n_slits"), float)), (count,))
+    parts = [
+        rows[first : first + CHUNK]
+        for rows in (np.flatnonzero(slits == n) for n in np.unique(slits))
+        for first in range(0, len(rows), CHUNK)
+    ]
+    threads = threads or len(os.sched_getaffinity(0))
+    # each chunk in a thread of its own, or, if there are few, each with several
+    inside = max(1, threads // len(parts))
+
+    def work(part: NDArray[np.int64]) -> dict[str, Array]:
+        chosen = {k: _rows(v, part, count) for k, v in values.items()}
+        try:
+            return _chunk(study, int(slits[part[0]]), chosen, inside)
+        except (CircuitError, ConvergenceError) as error:
+            raise type(error)(_in_study(str(error), part, samples)) from None
+
     out: dict[str, Array] = {}
-    for n in np.unique(slits):
-        rows = np.flatnonzero(slits == n)
-        for first in range(0, len(rows), CHUNK):
-            part = rows[first : first + CHUNK]
-            chosen = {k: _rows(v, part, count) for k, v in values.items()}
-            for key, value in _chunk(study, int(n), chosen, threads).items():
+    with ThreadPoolExecutor(min(threads, len(parts))) as pool:
+        for part, found in zip(parts, pool.map(work, parts), strict=True):
+            for key, value in found.items():
                 out.setdefault(key, np.empty(count))[part] = value
     return out
+
+
+def _in_study(message: str, part: NDArray[np.int64], samples: dict[str, Array]) -> str:
+    """Return a message about a circuit of a chunk with its number in the study."""
+    found = re.search(r"circuit (\d+)", message)
+    if found is None:
+        return message
+    row = int(part[int(found.group(1))])
+    values = ", ".join(f"{k} = {v[row]:.4g}" for k, v in samples.items())
+    start, end = found.span()
+    return f"{message[:start]}circuit {row} (with {values}){message[end:]}"
 
 
 def _rows(value: Any, part: NDArray[np.int64], count: int) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nanoslit.circuit.assembly import Reach
 from nanoslit.errors import CircuitError
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def at_rest(circuit: NanoCircuit, bias: float, window: float | None) -> tuple[Ar
         window = abs(bias) or 1.0
     if abs(bias) > abs(window) * (1 + 1e-12):
         raise CircuitError(f"bias = {bias:g} V lies outside the window of {window:g} V")
-    law = circuit.resistor(np.full(circuit.circuits, abs(window)))
+    end = np.full(circuit.circuits, np.copysign(abs(window), bias))
+    law = circuit.resistor(Reach(np.minimum(end, 0.0), np.maximum(end, 0.0)))
     p = law.parameters[:, :, 1:]
     u = np.full(p.shape[1:], float(bias))
     _, da, db = law.slopes(p, u, u)

@@ -109,26 +109,57 @@ class Job:
 
 @dataclass
 class Outcome:
-    """Results of a run; the piece axis counts the smooth pieces of the protocol."""
+    """Results of a run.
 
-    time: Array  # (circuits, pieces, points + 1) [s]
-    signal: Array  # same; current, or potential where the current is given
+    Stored points of all pieces lie one after the other. Where no piece starts with a jump,
+    the end of one piece is the start of the next: the point is stored once, and the arrays
+    can be handed out as they are. ``time``, ``signal`` and ``nodes`` are views by piece.
+    """
+
+    points: int  # intervals between stored points of a piece
+    width: int  # distance of the first points of two pieces: points, or points + 1
+    times: Array  # (circuits, stored points) [s]
+    signals: Array  # same; current, or potential where the current is given
     ends: Array  # (circuits, pieces, nodes) potentials at the end of each piece [V]
     work: Array  # (circuits, pieces) integral of potential x current [J or J/m]
     steps: NDArray[np.int64]  # (circuits,) tried steps
     outside: Array  # (circuits,) how far a node left the range of the drive [V]
     status: NDArray[np.int64]  # (circuits,) 0 if solved
-    nodes: Array  # (circuits, pieces, points + 1, nodes) or empty [V]
+    potentials: Array  # (circuits, stored points, nodes) or empty [V]
 
     @classmethod
-    def empty(cls, circuits: int, pieces: int, points: int, nodes: int) -> Outcome:
-        """Return an outcome to be filled."""
-        shape = (circuits, pieces, points + 1)
+    def empty(cls, circuits: int, pieces: int, points: int, nodes: int, jumps: bool) -> Outcome:
+        """Return an outcome to be filled; ``jumps``: whether a later piece starts so."""
+        width = points + 1 if jumps else points
+        stored = width * (pieces - 1) + points + 1
         return cls(
-            np.empty(shape), np.empty(shape), np.empty((circuits, pieces, nodes)),
-            np.empty((circuits, pieces)), np.zeros(circuits, np.int64),
-            np.zeros(circuits), np.zeros(circuits, np.int64), np.empty((0, 0, 0, 0)),
+            points, width, np.empty((circuits, stored)), np.empty((circuits, stored)),
+            np.empty((circuits, pieces, nodes)), np.empty((circuits, pieces)),
+            np.zeros(circuits, np.int64), np.zeros(circuits), np.zeros(circuits, np.int64),
+            np.empty((0, 0, 0)),
         )  # fmt: skip
+
+    @property
+    def time(self) -> Array:
+        """Stored times, (circuits, pieces, points + 1) [s]."""
+        return self._by_piece(self.times)
+
+    @property
+    def signal(self) -> Array:
+        """Current, or potential where the current is given, like ``time`` [A or V]."""
+        return self._by_piece(self.signals)
+
+    @property
+    def nodes(self) -> Array:
+        """Potentials of the nodes, (circuits, pieces, points + 1, nodes) [V]."""
+        return self._by_piece(self.potentials)
+
+    def _by_piece(self, a: Array) -> Array:
+        if a.shape[0] == 0 or a.shape[1] == 0:
+            return a
+        shape = (a.shape[0], self.ends.shape[1], self.points + 1, *a.shape[2:])
+        strides = (a.strides[0], self.width * a.strides[1], *a.strides[1:])
+        return np.lib.stride_tricks.as_strided(a, shape, strides)
 
 
 def current_floor(job: Job, slopes: Array) -> Array:
@@ -217,10 +248,11 @@ def integrate(
     circuits, n = job.start.shape
     backend = choose_backend(backend, job)
     if previous is None:
-        out = Outcome.empty(circuits, job.drive.pieces, job.points, n)
+        jumps = bool(job.drive.jumps[1:].any())
+        out = Outcome.empty(circuits, job.drive.pieces, job.points, n, jumps)
     else:
         out = previous
-        out.nodes = np.empty((*out.time.shape, n))
+        out.potentials = np.empty((*out.times.shape, n))
         out.steps[:] = 0
     run: Any
     if backend == "numba":

@@ -14,6 +14,7 @@ after the last one, so that no loop needs a special case for the ends.
 
 from __future__ import annotations
 
+import itertools
 import types
 from typing import Any
 
@@ -29,8 +30,8 @@ LANES = 16
 # Offsets of the rows of a node's record; parameters of the resistor that feeds the node
 # come last. Unsigned, because a signed index would be tested for being negative, and
 # the loops over lanes would not become vector instructions.
-ROWS = 19
-U, X, CAP, CH, J, Y, W, INV, SUP, P, K1, K2, K3, K4, K5, K6, UP, LO, HI = (
+ROWS = 17
+U, X, CAP, CH, J, Y, W, INV, SUP, P, K1, K2, K3, K4, K5, K6, UP = (
     np.uint64(row * LANES) for row in range(ROWS)
 )
 PAR = np.uint64(ROWS * LANES)
@@ -40,6 +41,8 @@ R = np.uint64((ROWS + N_PAR) * LANES)  # length of a record
 VARIES = False  # whether the capacitance depends on potential
 
 MAX_RECORDS = 4000  # accepted steps per piece
+PARTS = rodas.PARTS  # of a step, each with its own density of stored points
+RECORD = 6 + PARTS  # numbers kept of a step
 
 _A, _C = rodas.A_MATRIX, rodas.C_MATRIX
 IG = 1.0 / rodas.GAMMA
@@ -72,10 +75,10 @@ _scalar = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 T, H, LENGTH, FLOOR, F, C0, C1, C2, C3, PER_I, PER_U, TOL_I, REFUSED, KEEP, ENDED = (
     np.uint64(row * LANES) for row in range(15)
 )
-WISH, INVH, GO, Q3, Q4, DRIVE, SOURCE = (
-    np.uint64(row * LANES) for row in (15, 16, 17, 18, 19, 20, 26)
+WISH, INVH, GO, Q3, Q4, LO, HI, DRIVE, SOURCE = (
+    np.uint64(row * LANES) for row in (15, 16, 17, 18, 19, 20, 21, 22, 28)
 )
-STATE_ROWS = 32
+STATE_ROWS = 34
 STAGE = tuple(np.uint64(row * LANES) for row in range(6))
 
 
@@ -159,47 +162,44 @@ def factorise(w, s, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always", **_vector)
-def stage(w, s, n, order, row, a, c):  # type: ignore[no-untyped-def]
-    """Solve one stage into ``row``; a and c weigh the earlier stages."""
-    a1, a2, a3, a4, a5 = a
+def stage(w, s, n, order, row, last, a, c):  # type: ignore[no-untyped-def]
+    """Solve one stage into ``row``; a and c weigh the earlier stages.
+
+    The last stage starts where the one before it ended, one more K5 further. Node k is
+    finished when the current to node k + 1 is known.
+    """
+    a1, a2, a3, a4 = a
     c1, c2, c3, c4, c5 = c
-    for q in range(LANES):
-        i = R + np.uint64(q)
-        x = (
-            w[i + U]
-            + (a1 * w[i + K1] + a2 * w[i + K2])
-            + (a3 * w[i + K3] + a4 * w[i + K4])
-            + a5 * w[i + K5]
-        )
-        w[i + X] = x
-        w[i + J] = s[np.uint64(q) + DRIVE + order] - s[np.uint64(q) + GO] * x
-    for k in range(1, n + 1):
-        if k < n:
+    for k in range(1, n + 2):
+        if k <= n:
             for q in range(LANES):
-                i = np.uint64(k) * R + R + np.uint64(q)
-                x = (
-                    w[i + U]
-                    + (a1 * w[i + K1] + a2 * w[i + K2])
-                    + (a3 * w[i + K3] + a4 * w[i + K4])
-                    + a5 * w[i + K5]
-                )
+                i = np.uint64(k) * R + np.uint64(q)
+                k1, k2, k3, k4, k5 = (
+                    w[i + K1], w[i + K2], w[i + K3], w[i + K4], w[i + K5]
+                )  # fmt: skip
+                if last:
+                    x = w[i + X] + k5
+                else:
+                    x = w[i + U] + (a1 * k1 + a2 * k2) + (a3 * k3 + a4 * k4)
                 w[i + X] = x
-                w[i + J] = resistor(w, i + PAR, w[i - R + X], x)
-        for q in range(LANES):
-            i = np.uint64(k) * R + np.uint64(q)
-            net = w[i + J] - w[i + R + J]
-            if VARIES and k > 1:
-                net *= capacity(w, i + PAR, w[i + X])[0]
-            history = (
-                (c1 * w[i + K1] + c2 * w[i + K2])
-                + (c3 * w[i + K3] + c4 * w[i + K4])
-                + c5 * w[i + K5]
-            )
-            w[i + Y] = net + w[i + CH] * history - w[i + W] * w[i - R + Y]
+                w[i + Y] = w[i + CH] * ((c1 * k1 + c2 * k2) + (c3 * k3 + c4 * k4) + c5 * k5)
         if k == 1:
             for q in range(LANES):
-                i = np.uint64(q)
-                w[i + R + Y] += s[i + SOURCE + order]
+                i = R + np.uint64(q)
+                o = np.uint64(q)
+                w[i + J] = s[o + DRIVE + order] - s[o + GO] * w[i + X]
+                w[i + Y] += s[o + SOURCE + order]
+        else:
+            for q in range(LANES):
+                i = np.uint64(k) * R + np.uint64(q)
+                flow = 0.0
+                if k <= n:
+                    flow = resistor(w, i + PAR, w[i - R + X], w[i + X])
+                    w[i + J] = flow
+                net = w[i - R + J] - flow
+                if VARIES and k > 2:
+                    net *= capacity(w, i - R + PAR, w[i - R + X])[0]
+                w[i - R + Y] += net - w[i - R + W] * w[i - R - R + Y]
     for m in range(n):
         for q in range(LANES):
             i = np.uint64(n - m) * R + np.uint64(q)
@@ -211,33 +211,33 @@ def step(w, s, n):  # type: ignore[no-untyped-def]
     """Compute the six stages; the new state is X + K6."""
     factorise(w, s, n)
     stage(
-        w, s, n, STAGE[0], K1,
-        (0.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.0),
+        w, s, n, STAGE[0], K1, False,
+        (0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.0),
     )  # fmt: skip
     stage(
-        w, s, n, STAGE[1], K2,
-        (A21, 0.0, 0.0, 0.0, 0.0), (C21, 0.0, 0.0, 0.0, 0.0),
+        w, s, n, STAGE[1], K2, False,
+        (A21, 0.0, 0.0, 0.0), (C21, 0.0, 0.0, 0.0, 0.0),
     )  # fmt: skip
     stage(
-        w, s, n, STAGE[2], K3,
-        (A31, A32, 0.0, 0.0, 0.0), (C31, C32, 0.0, 0.0, 0.0),
+        w, s, n, STAGE[2], K3, False,
+        (A31, A32, 0.0, 0.0), (C31, C32, 0.0, 0.0, 0.0),
     )  # fmt: skip
     stage(
-        w, s, n, STAGE[3], K4,
-        (A41, A42, A43, 0.0, 0.0), (C41, C42, C43, 0.0, 0.0),
+        w, s, n, STAGE[3], K4, False,
+        (A41, A42, A43, 0.0), (C41, C42, C43, 0.0, 0.0),
     )  # fmt: skip
     stage(
-        w, s, n, STAGE[4], K5,
-        (A51, A52, A53, A54, 0.0), (C51, C52, C53, C54, 0.0),
+        w, s, n, STAGE[4], K5, False,
+        (A51, A52, A53, A54), (C51, C52, C53, C54, 0.0),
     )  # fmt: skip
     stage(
-        w, s, n, STAGE[5], K6,
-        (A51, A52, A53, A54, 1.0), (C61, C62, C63, C64, C65),
+        w, s, n, STAGE[5], K6, True,
+        (0.0, 0.0, 0.0, 0.0), (C61, C62, C63, C64, C65),
     )  # fmt: skip
 
 
 @njit(cache=True, **_vector)
-def estimate(w, n):  # type: ignore[no-untyped-def]
+def estimate(w, s, n):  # type: ignore[no-untyped-def]
     """Put the new state in X; the last record gets the largest errors.
 
     Y: error of a resistor's current, J: of a node's potential, CH: how far the new
@@ -255,7 +255,9 @@ def estimate(w, n):  # type: ignore[no-untyped-def]
                 size *= kink(w, i + PAR, w[i - R + U], w[i + U], w[i - R + X], x)
             w[i + Y] = max(w[i - R + Y], size)
             w[i + J] = max(w[i - R + J], abs(e))
-            w[i + CH] = max(w[i - R + CH], max(x - w[i + HI], w[i + LO] - x))
+            w[i + CH] = max(
+                w[i - R + CH], max(x - s[np.uint64(q) + HI], s[np.uint64(q) + LO] - x)
+            )
 
 
 @njit(cache=True, **_vector)
@@ -355,17 +357,17 @@ def power_integral(m, count, c, kind, go):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, **_scalar)
 def bends(m, count, c, layer):  # type: ignore[no-untyped-def]
-    """Put sqrt(|signal''| h^2) of each step into column 6; return their sum."""
+    """Put sqrt(|signal''|) h/PARTS of each part of a step into the record; return the sum."""
     total = 0.0
     for s in range(count):
         t, h, q3, q4 = m[s, 0], m[s, 1], m[s, 4], m[s, 5]
-        bend = max(abs(2.0 * (q4 - q3)), abs(2.0 * q3 + 4.0 * q4))
-        curve = (2.0 * c[2] + 6.0 * c[3] * t) * h * h
-        weight = np.sqrt(bend + abs(curve))
-        if t + h <= layer:
-            weight *= LAYER_WEIGHT
-        m[s, 6] = weight
-        total += weight
+        weight = 1.0 / PARTS if t + h > layer else LAYER_WEIGHT / PARTS
+        for g in range(PARTS):
+            x = (g + 0.5) / PARTS
+            curve = (2.0 * c[2] + 6.0 * c[3] * (t + x * h)) * h * h
+            part = weight * np.sqrt(abs(2.0 * (q4 - q3) - 6.0 * q4 * x) + abs(curve))
+            m[s, 6 + g] = part
+            total += part
     return total
 
 
@@ -378,18 +380,24 @@ def place_points(m, count, c, kind, go, layer, start, time, signal):  # type: ig
     c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
     even = EVEN_SHARE / length if total > 0.0 else 1.0 / length
     curved = (1.0 - EVEN_SHARE) / total if total > 0.0 else 0.0
+    apart = 1.0 / last
     done = 0.0
     j = 0
     for s in range(count):
         t, h, u0, u1, q3, q4 = m[s, 0], m[s, 1], m[s, 2], m[s, 3], m[s, 4], m[s, 5]
-        share = even * h + curved * m[s, 6]
-        end = done + share
-        while j < last and (j / last <= end or s == count - 1):
-            x = min(max((j / last - done) / share, 0.0), 1.0)
-            time[j] = start + t + x * h
-            signal[j] = signal_at(x, t, h, u0, u1, q3, q4, c0, c1, c2, c3, kind, go)[1]
-            j += 1
-        done = end
+        for g in range(PARTS):
+            share = even * h / PARTS + curved * m[s, 6 + g]
+            end = done + share
+            final = s == count - 1 and g == PARTS - 1
+            until = last if final else min(int(end * last) + 1, last)
+            slope = apart / (PARTS * share)
+            first = (g - done / share) / PARTS
+            for k in range(j, until):
+                x = min(max(first + k * slope, 0.0), 1.0)
+                time[k] = start + t + x * h
+                signal[k] = signal_at(x, t, h, u0, u1, q3, q4, c0, c1, c2, c3, kind, go)[1]
+            j = max(j, until)
+            done = end
     s = count - 1
     time[last] = start + length
     signal[last] = signal_at(
@@ -415,7 +423,7 @@ def store_nodes(w, n, q, start, t, h, time, nodes, done):  # type: ignore[no-unt
 
 
 @njit(cache=True, **_scalar)
-def load(w, n, q, u, cap, par, lo, hi):  # type: ignore[no-untyped-def]
+def load(w, n, q, u, cap, par):  # type: ignore[no-untyped-def]
     """Put a circuit into lane q."""
     for k in range(n):
         i = np.uint64(k + 1) * R + np.uint64(q)
@@ -423,8 +431,6 @@ def load(w, n, q, u, cap, par, lo, hi):  # type: ignore[no-untyped-def]
             w[i + np.uint64(row * LANES)] = 0.0
         w[i + U] = u[k]
         w[i + CAP] = cap[k]
-        w[i + LO] = lo
-        w[i + HI] = hi
         for m in range(N_PAR):
             w[i + PAR + np.uint64(m * LANES)] = par[m, k]
 
@@ -476,32 +482,6 @@ def meet_limit(w, s, q, limit, go, bound):  # type: ignore[no-untyped-def]
     s[i + KEEP] = 0.0
 
 
-@njit(cache=True, **_scalar)
-def record(w, s, n, q, lane, kind, out):  # type: ignore[no-untyped-def]
-    """Keep what is needed to draw the signal within the accepted step of lane q."""
-    i = np.uint64(q)
-    b, p = lane.who[q], lane.piece[q]
-    m, t, h, end = lane.count[q], s[i + T], s[i + H], w[R + i + X]
-    records = lane.records
-    records[q, m, 0], records[q, m, 1] = t, h
-    records[q, m, 2], records[q, m, 3] = w[R + i + U], end
-    records[q, m, 4], records[q, m, 5] = s[i + Q3], s[i + Q4]
-    lane.count[q] += 1
-    if kind == 0:
-        current = abs(s[i + DRIVE + STAGE[4]] - s[i + GO] * end)
-        if current * s[i + TOL_I] * s[i + PER_I] > 1.0:
-            s[i + PER_I] = 1.0 / (s[i + TOL_I] * current)
-    out.outside[b] = max(out.outside[b], w[np.uint64(n) * R + i + CH])
-    if out.second:
-        lane.stored[q] = store_nodes(
-            w, n, q, lane.start[q], t, h, out.time[b, p], out.nodes[b, p],
-            lane.stored[q],
-        )  # fmt: skip
-    s[i + T] = t + h
-    if lane.count[q] == MAX_RECORDS and s[i + ENDED] < 0.5:
-        out.status[b] = TOO_MANY_STEPS
-
-
 # --- the run --------------------------------------------------------------------------
 @njit(cache=True, **_scalar)
 def end_piece(w, s, n, q, lane, drive_data, g_open, out):  # type: ignore[no-untyped-def]
@@ -514,9 +494,10 @@ def end_piece(w, s, n, q, lane, drive_data, g_open, out):  # type: ignore[no-unt
         out.ends[b, p, k] = w[np.uint64(k + 1) * R + np.uint64(q) + U]
     if not out.second:
         out.work[b, p] = power_integral(r, count, c, kind, g_open[b])
+        at = p * out.width
         place_points(
-            r, count, c, kind, g_open[b], LAYER * s[np.uint64(q) + FLOOR],
-            lane.start[q], out.time[b, p], out.signal[b, p],
+            r, count, c, kind, g_open[b], LAYER * s[np.uint64(q) + FLOOR], lane.start[q],
+            out.time[b, at : at + out.points], out.signal[b, at : at + out.points],
         )  # fmt: skip
     lane.start[q] += r[count - 1, 0] + r[count - 1, 1]
     lane.piece[q] += 1
@@ -526,11 +507,12 @@ def end_piece(w, s, n, q, lane, drive_data, g_open, out):  # type: ignore[no-unt
 def next_circuit(w, s, n, q, lane, b, job, tolerance):  # type: ignore[no-untyped-def]
     """Start circuit b in lane q."""
     u0, cap, par, g_open, g_first, lo, hi, scale_u, scale_i, strict = job
-    load(w, n, q, u0[b], cap[b], par[:, b], lo[b], hi[b])
+    load(w, n, q, u0[b], cap[b], par[:, b])
     lane.who[q] = b
     lane.piece[q] = 0
     lane.start[q] = 0.0
     i = np.uint64(q)
+    s[i + LO], s[i + HI] = lo[b], hi[b]
     s[i + TOL_I] = tolerance[0] * strict[b]
     s[i + PER_I] = 1.0 / (s[i + TOL_I] * scale_i[b])
     s[i + PER_U] = 1.0 / (tolerance[1] * strict[b] * scale_u[b])
@@ -538,24 +520,52 @@ def next_circuit(w, s, n, q, lane, b, job, tolerance):  # type: ignore[no-untype
 
 @njit(cache=True, **_scalar)
 def take_steps(w, s, n, lane, job, drive_data, out):  # type: ignore[no-untyped-def]
-    """Record the accepted steps of all lanes and set the next ones."""
+    """Record the accepted steps of all lanes and set the next ones.
+
+    Tuples are taken apart once: each access to an array in a tuple counts a reference,
+    which in this loop would cost more than the arithmetic.
+    """
+    who, piece, count, stored, start, records = lane
     kinds, limits = drive_data[0], drive_data[3]
     g_open, scale_u = job[3], job[7]
+    steps, outside, status = out.steps, out.outside, out.status
+    time, nodes, second = out.time, out.nodes, out.second
+    width, points = out.width, out.points
+    o = np.uint64(n) * R
     for q in range(LANES):
         i = np.uint64(q)
-        b = lane.who[q]
+        b = who[q]
         if b < 0:
             continue
-        p = lane.piece[q]
-        out.steps[b] += 1
+        p = piece[q]
+        steps[b] += 1
         if s[i + KEEP] > 0.5 and kinds[p] == 1 and not np.isnan(limits[b, p]):
             meet_limit(w, s, q, limits[b, p], g_open[b], EVENT_TOLERANCE * scale_u[b])
         if s[i + KEEP] > 0.5:
-            record(w, s, n, q, lane, kinds[p], out)
+            # what is needed to draw the signal within the step
+            m, t, h, end = count[q], s[i + T], s[i + H], w[R + i + X]
+            records[q, m, 0], records[q, m, 1] = t, h
+            records[q, m, 2], records[q, m, 3] = w[R + i + U], end
+            records[q, m, 4], records[q, m, 5] = s[i + Q3], s[i + Q4]
+            count[q] = m + 1
+            if kinds[p] == 0:
+                current = abs(s[i + DRIVE + STAGE[4]] - s[i + GO] * end)
+                if current * s[i + TOL_I] * s[i + PER_I] > 1.0:
+                    s[i + PER_I] = 1.0 / (s[i + TOL_I] * current)
+            outside[b] = max(outside[b], w[o + i + CH])
+            if second:
+                at = p * width
+                stored[q] = store_nodes(
+                    w, n, q, start[q], t, h, time[b, at : at + points],
+                    nodes[b, at : at + points], stored[q],
+                )  # fmt: skip
+            s[i + T] = t + h
+            if m + 1 == MAX_RECORDS and s[i + ENDED] < 0.5:
+                status[b] = TOO_MANY_STEPS
         else:
             s[i + ENDED] = 0.0
             if s[i + H] < 1e-15 * s[i + LENGTH]:
-                out.status[b] = UNDER_RESOLVED
+                status[b] = UNDER_RESOLVED
         s[i + H] = s[i + WISH]
 
 
@@ -566,6 +576,7 @@ def advance(first, last, w, s, n, lane, job, drive_data, tolerance, out):  # typ
     The named tuples are described in :mod:`nanoslit.circuit.compiled`.
     """
     pieces = drive_data[1].shape[1]
+    who, piece, status = lane.who, lane.piece, out.status
     ahead = first
     active = 0
     for q in range(LANES):
@@ -576,23 +587,23 @@ def advance(first, last, w, s, n, lane, job, drive_data, tolerance, out):  # typ
             ahead += 1
             active += 1
         else:
-            lane.who[q] = -1
+            who[q] = -1
     while active > 0:
         prepare(s)
         step(w, s, n)
-        estimate(w, n)
+        estimate(w, s, n)
         judge(w, s, n)
         take_steps(w, s, n, lane, job, drive_data, out)
         accept(w, s, n)
         for q in range(LANES):
-            b = lane.who[q]
-            if b < 0 or (s[np.uint64(q) + ENDED] < 0.5 and out.status[b] == 0):
+            b = who[q]
+            if b < 0 or (s[np.uint64(q) + ENDED] < 0.5 and status[b] == 0):
                 continue
-            if out.status[b] == 0:
+            if status[b] == 0:
                 end_piece(w, s, n, q, lane, drive_data, job[3], out)
-            if out.status[b] != 0 or lane.piece[q] == pieces:
+            if status[b] != 0 or piece[q] == pieces:
                 if ahead == last:
-                    lane.who[q] = -1
+                    who[q] = -1
                     active -= 1
                     continue
                 next_circuit(w, s, n, q, lane, ahead, job, tolerance)
@@ -616,12 +627,14 @@ _PARTS = [
     "load",
     "begin_piece",
     "meet_limit",
-    "record",
     "end_piece",
     "next_circuit",
     "take_steps",
     "advance",
 ]
+
+
+_tags = itertools.count()
 
 
 def specialise(replaced: dict[str, Any]) -> Any:
@@ -634,9 +647,13 @@ def specialise(replaced: dict[str, Any]) -> Any:
         functions), ``N_PAR``, ``R`` and ``VARIES``.
     """
     scope = dict(globals()) | replaced
+    tag = next(_tags)
     for name in _PARTS:
         old = globals()[name]
         options = {k: v for k, v in old.targetoptions.items() if k not in ("cache", "nopython")}
         body = types.FunctionType(old.py_func.__code__, scope, name)
+        # machine code is linked by name: it must not be that of the built-in functions,
+        # which are loaded from numba's cache with the names of the process that made it
+        body.__qualname__ = f"{name}_of_law_{tag}"
         scope[name] = njit(**options)(body)
     return scope["advance"]

@@ -8,13 +8,16 @@ that it does not publish are the caller's choice and stored with every result.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nanoslit.circuit.assembly import Reach, charge_scale, law_factor, resistor_of
+from nanoslit.circuit.capacitance import PREFIX, CapacitanceTable, table_from
 from nanoslit.circuit.drive import Drive
 from nanoslit.circuit.integrator import Job, Tolerance, integrate
-from nanoslit.circuit.laws import LadderLaw, law_from, resistor_of
+from nanoslit.circuit.laws import LadderLaw, law_from
 from nanoslit.circuit.options import (
     ACCESS,
     BASES,
@@ -25,13 +28,13 @@ from nanoslit.circuit.options import (
     choose,
 )
 from nanoslit.circuit.periodic import periodic_start
-from nanoslit.circuit.resistor import NO_SATURATION, LinearResistor, Resistor
+from nanoslit.circuit.resistor import Resistor
 from nanoslit.circuit.response import CircuitResponse
 from nanoslit.errors import CircuitError, ProtocolError
 from nanoslit.protocol import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -81,16 +84,21 @@ class NanoCircuit:
     cell : {"half", "symmetric"}
         ``symmetric``: two such electrodes in series, potentials are those of the cell;
         exact for ``charge="abs"``, where both electrodes are alike.
-    c_law : str, optional
-        Factor g(u) of C_slit as an expression in the potential u [V] of a slit, such as
-        ``"1 + a*u**2"``; charge is its integral.
+    c_law : str or mapping, optional
+        Factor g(u) of C_slit, u the potential of a slit [V]: an expression such as
+        ``"1 + a*u**2"``, or a table ``{"potential": [...], "factor": [...]}`` (monotone
+        cubic between its points). The charge is C_slit times the integral of g.
     c_law_constants : dict, optional
         Values of the other names in ``c_law``, each scalar, (circuits,) or
         (circuits, slits).
     r_mouth, gamma_mouth : array_like, optional
-        R_c and gamma of the first resistor.
+        R_c and gamma of the first resistor; with a ``law``, by the law's governor, charge
+        rule and Q_max (its bulk charge, if it has no Q_max).
     law : ResistanceLaw, path of a LAW.json or LadderLaw, optional
         Instead of r_c and gamma. It brings its governor, charge rule and Q_max.
+    mouth_law : the same, optional
+        Law of the first resistor alone, with its own charge rule and Q_max; instead of
+        r_mouth and gamma_mouth.
     case : str, optional
         Which data set's constants and Q_max of the law to use.
     bulk_charge : float, optional
@@ -126,11 +134,12 @@ class NanoCircuit:
         saturation: ArrayLike | None = None,
         access: str = "dynamic",
         cell: str = "half",
-        c_law: str | None = None,
+        c_law: str | Mapping[str, ArrayLike] | CapacitanceTable | None = None,
         c_law_constants: dict[str, ArrayLike] | None = None,
         r_mouth: ArrayLike | None = None,
         gamma_mouth: ArrayLike | None = None,
         law: Any = None,
+        mouth_law: Any = None,
         case: str | None = None,
         bulk_charge: float | None = None,
         basis: str | None = None,
@@ -143,22 +152,29 @@ class NanoCircuit:
         self.access = choose("access", access, ACCESS)
         self.cell = choose("cell", cell, CELLS)
         self.depth, self.height = depth, height
-        self.c_law = c_law
+        self.c_law = c_law if c_law is None or isinstance(c_law, str) else table_from(c_law)
+        if c_law_constants and not isinstance(c_law, str):
+            raise CircuitError("c_law_constants belong to an expression c_law")
         self.law: LadderLaw | None = None if law is None else law_from(law, case, bulk_charge)
         self._options(governor, q_max, charge, basis)
+        self.mouth_law = self._mouth(mouth_law, case, bulk_charge, r_mouth, gamma_mouth)
         given: dict[str, Any] = {
             "c_slit": c_slit, "r_open": r_open, "c_open": c_open, "saturation": saturation
         }  # fmt: skip
         if self.law is None:
             given |= {"r_c": r_c, "gamma": gamma}
-            given |= {"r_mouth": r_mouth, "gamma_mouth": gamma_mouth}
+            if mouth_law is None:
+                given |= {"r_mouth": r_mouth, "gamma_mouth": gamma_mouth}
         else:
-            self._refuse_with_law(r_c, gamma, r_mouth, gamma_mouth, saturation)
-            given |= {f"law constant {k}": v for k, v in self.law.constants.items()}
-        if not isinstance(self.q_max, str):
-            given["q_max"] = self.q_max
+            self._refuse_with_law(r_c, gamma, saturation)
+        for prefix, one in (("law ", self.law), ("mouth law ", self.mouth_law)):
+            if one is not None:
+                given |= {f"{prefix}constant {k}": v for k, v in one.constants.items()}
+                given |= {prefix + "q_max": one.q_max, prefix + "bulk_charge": one.bulk_charge}
+        if self.q_max == "given":
+            given["q_max"] = q_max
         for name, value in (c_law_constants or {}).items():
-            given[f"c_law constant {name}"] = value
+            given[PREFIX + name] = value
         self._broadcast(given)
         self._check()
 
@@ -195,7 +211,9 @@ class NanoCircuit:
                 )
         self.governor = law.governor if law else (governor or "inner")
         self.charge = law.charge if law else (charge or "abs")
-        self.q_max: Any = "law" if law else ("window" if q_max is None else q_max)
+        # what Q_max is, always a word; a charge that is given stands among the values
+        given = "given" if q_max is not None and not isinstance(q_max, str) else q_max
+        self.q_max = "law" if law else str(given or "window")
         default = "absolute" if law is None else law.basis
         self.basis = choose("basis", basis or default, BASES)
         if self.cell == "symmetric" and self.charge == "signed":
@@ -204,17 +222,56 @@ class NanoCircuit:
                 "electrodes differ; simulate two half cells"
             )
 
-    def _refuse_with_law(
-        self, r_c: Any, gamma: Any, r_mouth: Any, gamma_mouth: Any, saturation: Any
-    ) -> None:
+    def _mouth(
+        self, law: Any, case: str | None, bulk_charge: float | None, r_mouth: Any, gamma: Any
+    ) -> LadderLaw | None:
+        """Return the law of the first resistor if it has one of its own."""
+        own = r_mouth is not None or gamma is not None
+        if law is not None:
+            if own:
+                raise CircuitError("give mouth_law, or r_mouth and gamma_mouth, not both")
+            if self.access == "constant":
+                raise CircuitError(
+                    "access = 'constant' contradicts mouth_law; leave one of them out"
+                )
+            mouth = law_from(law, case, bulk_charge)
+            if self.cell == "symmetric" and mouth.charge == "signed":
+                raise CircuitError("cell = 'symmetric' needs a mouth_law with charge = 'abs'")
+            return mouth
+        if self.law is None or not own:
+            return None
+        return self._linear_mouth(self.law, r_mouth, gamma)
+
+    def _linear_mouth(self, law: LadderLaw, r_mouth: Any, gamma: Any) -> LadderLaw:
+        """Return R_mouth (1 - gamma_mouth q) in the charges of the law of the others."""
+        if r_mouth is None:
+            raise CircuitError("gamma_mouth with a law needs r_mouth, too")
+        constants = {"r_mouth": r_mouth, "gamma_mouth": 0.0 if gamma is None else gamma}
+        kind, scale = ("q", law.q_max) if law.q_max is not None else ("X", law.bulk_charge)
+        if scale is None and np.any(np.asarray(constants["gamma_mouth"]) != 0):
+            raise CircuitError(
+                "gamma_mouth refers to Q_max, which this law does not have; give mouth_law"
+            )
+        if self.access == "constant":
+            constants["gamma_mouth"] = 0.0
+        own = replace(law, basis=self.basis)
+        # a resistance of the circuit's basis, charges of the law's
+        factor = 1.0 if scale is None else law_factor(self, law)
+        fall = "" if scale is None else f"*(1-gamma_mouth*{kind}_{law.governor})"
+        return replace(
+            own, expression="I*r_mouth" + fall, constants=constants,
+            q_max=None if law.q_max is None else np.asarray(law.q_max, float) / factor,
+            bulk_charge=None
+            if law.bulk_charge is None
+            else np.asarray(law.bulk_charge, float) / factor,
+        )  # fmt: skip
+
+    def _refuse_with_law(self, r_c: Any, gamma: Any, saturation: Any) -> None:
         given = [
             key
-            for key, value in (
-                ("r_c", r_c), ("r_mouth", r_mouth), ("gamma_mouth", gamma_mouth),
-                ("saturation", saturation),
-            )
+            for key, value in (("r_c", r_c), ("saturation", saturation))
             if value is not None
-        ]  # fmt: skip
+        ]
         if np.any(np.asarray(gamma) != 0):
             given.append("gamma")
         if given:
@@ -311,79 +368,9 @@ class NanoCircuit:
         """C_open + sum of C_slit, (circuits,)."""
         return np.asarray(self.capacitance.sum(axis=1))
 
-    def resistor(self, largest: Array, cycle_charge: Array | None = None) -> Resistor:
-        """Return the law with its numbers.
-
-        Parameters
-        ----------
-        largest : ndarray, shape (circuits,)
-            Largest |potential| of the protocol at one electrode [V].
-        cycle_charge : ndarray, shape (circuits, nodes), optional
-            Largest |charge| of each node over a cycle, if that is Q_max.
-        """
-        if self.law is not None or self.c_law is not None:
-            return resistor_of(self, largest, cycle_charge)
-        outer, inner = self.charge_weights(largest, cycle_charge)
-        r_c, gamma = self.value("r_c"), self.value("gamma")
-        cap = np.full_like(r_c, NO_SATURATION)
-        if "saturation" in self._values:
-            cap = np.ones_like(r_c)
-            outer, inner = (x / self.value("saturation") for x in (outer, inner))
-        elif cycle_charge is not None:
-            cap = np.ones_like(r_c)
-        sign = np.full_like(r_c, -1.0 if self.charge == "abs" else 1.0)
-        rows = np.stack([r_c, r_c * gamma, outer, inner, cap, sign])
-        self._check_positive(gamma, outer, inner, cap, largest)
-        padded = np.concatenate([np.ones_like(rows[:, :, :1]), rows], axis=2)
-        return LinearResistor(np.ascontiguousarray(padded))
-
-    def charge_scale(self, largest: Array, cycle_charge: Array | None) -> Array:
-        """Return Q_max of node 0 and the slits, (circuits, slits + 1) [C, ...]."""
-        if cycle_charge is not None:
-            return cycle_charge
-        if isinstance(self.q_max, str):
-            from nanoslit.circuit.laws import charge_at
-
-            c = self.capacitance
-            c[:, 1:] = charge_at(self, largest)
-            c[:, 0] *= largest
-            return np.where(c > 0, c, 1.0)
-        q = self._values["q_max"]
-        return np.concatenate([q[:, :1], q], axis=1)
-
-    def charge_weights(
-        self, largest: Array, cycle_charge: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return weights of the potentials at both ends of a resistor in Q/Q_max [1/V].
-
-        Two arrays of shape (circuits, slits).
-        """
-        weight = self.capacitance / self.charge_scale(largest, cycle_charge)
-        outer, inner = weight[:, :-1].copy(), weight[:, 1:].copy()
-        if self.governor == "inner":
-            outer[:] = 0
-        elif self.governor in ("outer", "outer_open"):
-            inner[:] = 0
-            if self.governor == "outer":
-                outer[:, 0] = 0
-        else:
-            outer *= 0.5
-            inner[:, 1:] *= 0.5
-            outer[:, 0] = 0
-        return outer, inner
-
-    def _check_positive(
-        self, gamma: Array, outer: Array, inner: Array, cap: Array, largest: Array
-    ) -> None:
-        reach = np.minimum((np.abs(outer) + np.abs(inner)) * largest[:, None], cap)
-        bad = ~(np.abs(gamma) * np.maximum(np.minimum(reach, cap), 1.0) < 1.0)
-        if bad.any():
-            b, k = np.argwhere(bad)[0]
-            raise CircuitError(
-                f"gamma = {gamma[b, k]:g} of circuit {b}, slit {k + 1}: the resistance "
-                f"would not stay positive, since Q/Q_max reaches {reach[b, k]:.3g}; "
-                "|gamma| must be below 1, or Q_max larger, or a saturation given"
-            )
+    def resistor(self, reach: Reach) -> Resistor:
+        """Return the resistors with their numbers, for what a protocol asks of them."""
+        return resistor_of(self, reach)
 
     # --- simulation ---------------------------------------------------------------------
     def simulate(
@@ -477,10 +464,12 @@ class NanoCircuit:
         """Return the named options, as stored with every result."""
         return {
             "n_slits": self.n_slits, "governor": self.governor, "charge": self.charge,
-            "q_max": self.q_max if isinstance(self.q_max, str) else "given",
+            "q_max": self.q_max,
             "access": self.access, "cell": self.cell, "basis": self.basis,
-            "c_law": self.c_law or "constant",
+            "c_law": "constant" if self.c_law is None else self.c_law,
             "law": "linear" if self.law is None else self.law.expression,
+            "mouth_law": "as the others" if self.mouth_law is None
+            else self.mouth_law.expression,
             "voltage": "not stated" if self.law is None else self.law.voltage,
         }  # fmt: skip
 
@@ -520,7 +509,7 @@ class _Run:
         self.circuit, self.full, self.points = circuit, drive, points
         self.tolerance = tolerance
         lo, hi = drive.bounds()
-        self.largest = np.maximum(np.abs(lo), np.abs(hi))
+        self.reach = Reach(lo, hi)
         self.before = None
         self.shown = drive
         if wanted is not None:
@@ -553,10 +542,10 @@ class _Run:
     def response(self, cycle: int | str | None) -> CircuitResponse:
         circuit = self.circuit
         periodic = cycle == "periodic"
-        law = circuit.resistor(self.largest)
+        law = circuit.resistor(self.reach)
         job, outcome = self.solve(law, periodic)
         answer = self.wrap(job, outcome)
-        if isinstance(circuit.q_max, str) and circuit.q_max == "cycle":
+        if circuit.q_max == "cycle":
             answer = self.iterate(answer, periodic)
         outside = outcome.outside > OUTSIDE * job.potential_scale
         if outside.any() and not (job.drive.kinds == 1).any():
@@ -564,8 +553,8 @@ class _Run:
             answer = self.wrap(job, outcome)
         return answer
 
-    def wrap(self, job: Job, outcome: Any, charge: Array | None = None) -> CircuitResponse:
-        q_max = self.circuit.charge_scale(self.largest, charge)[:, 1:]
+    def wrap(self, job: Job, outcome: Any, reach: Reach | None = None) -> CircuitResponse:
+        q_max = charge_scale(self.circuit, reach or self.reach)[:, 1:]
         return CircuitResponse(
             self.circuit, job, outcome, q_max, self.circuit.options(), self.backend,
             self.threads,
@@ -573,7 +562,7 @@ class _Run:
 
     def iterate(self, answer: CircuitResponse, periodic: bool) -> CircuitResponse:
         """Repeat until Q_max is the largest charge of the reported cycle."""
-        old = self.circuit.charge_scale(self.largest, None)
+        old = charge_scale(self.circuit, self.reach)
         for _ in range(60):
             open_charge = self.circuit.capacitance[:, :1] * np.abs(answer.nodes[..., 0]).max(
                 axis=1, keepdims=True
@@ -582,8 +571,9 @@ class _Run:
                 [open_charge, np.abs(answer.slit_charge).max(axis=1)], axis=1
             )
             charge = np.maximum(charge, 1e-12 * old.max(axis=1, keepdims=True))
-            law = self.circuit.resistor(self.largest, charge)
-            answer = self.wrap(*self.solve(law, periodic), charge)
+            reach = replace(self.reach, cycle_charge=charge)
+            law = self.circuit.resistor(reach)
+            answer = self.wrap(*self.solve(law, periodic), reach)
             if np.all(np.abs(charge - old) <= CYCLE_TOLERANCE * charge):
                 return answer
             old = charge

@@ -116,15 +116,27 @@ def last_cycle(response: CircuitResponse) -> Sweeps:
 def rows_at(x: Array, y: Array, where: Array) -> Array:
     """Interpolate each row of y(x) linearly at the same row of ``where``."""
     span = 2.0 * (x[:, -1:] - x[:, :1])
-    offset = 2.0 * np.arange(len(x))[:, None]
-    scaled = (x - x[:, :1]) / span + offset
-    target = (where - x[:, :1]) / span + offset
+    rows = np.arange(len(x))[:, None]
+    scaled = (x - x[:, :1]) / span + 2.0 * rows
+    target = (where - x[:, :1]) / span + 2.0 * rows
+    count = x.shape[1]
     i = np.searchsorted(scaled.ravel(), target.ravel(), side="right").reshape(target.shape)
-    i = np.clip(i - x.shape[1] * np.arange(len(x))[:, None], 1, x.shape[1] - 1)
-    x0, x1 = np.take_along_axis(x, i - 1, 1), np.take_along_axis(x, i, 1)
-    y0, y1 = np.take_along_axis(y, i - 1, 1), np.take_along_axis(y, i, 1)
-    width = np.where(x1 > x0, x1 - x0, 1.0)
-    return np.asarray(y0 + (y1 - y0) * np.clip((where - x0) / width, 0.0, 1.0))
+    # positions in the flattened arrays, kept within the row
+    np.maximum(i, rows * count + 1, out=i)
+    np.minimum(i, rows * count + count - 1, out=i)
+    x1, y1 = x.ravel()[i], y.ravel()[i]
+    i -= 1
+    x0, y0 = x.ravel()[i], y.ravel()[i]
+    width = x1 - x0
+    np.copyto(width, 1.0, where=width <= 0)
+    share = np.subtract(where, x0, out=x1)
+    share /= width
+    np.maximum(share, 0.0, out=share)
+    np.minimum(share, 1.0, out=share)
+    y1 -= y0
+    y1 *= share
+    y1 += y0
+    return np.asarray(y1)
 
 
 def _integral(x: Array, y: Array) -> Array:

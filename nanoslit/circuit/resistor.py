@@ -8,6 +8,7 @@ and, compiled by numba, for one resistor in the inner loop of the kernel.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,16 +115,29 @@ class LinearResistor(Resistor):
         passes = (np.abs(before) < p[4]) != (np.abs(after) < p[4])
         return np.where(crosses | passes, KINK, 1.0)
 
+    @cached_property
+    def _parts(self) -> tuple[bool, bool]:
+        """Say whether any resistor follows the node before it, and whether any saturates."""
+        return bool(np.any(self.parameters[2])), bool(np.any(self.parameters[4] < 1e299))
+
     def _state(self, p: Array, a: Array, b: Array) -> tuple[Array, Array]:
-        raw = p[2] * a + p[3] * b
+        raw = p[3] * b
+        if self._parts[0]:
+            raw += p[2] * a
         other = p[5] * raw
         return raw, other
 
     def current(self, p: Array, a: Array, b: Array) -> Array:
         """Return J; see :meth:`Resistor.current`."""
-        raw, other = self._state(p, a, b)
-        s = np.clip(np.maximum(raw, other), -p[4], p[4])
-        return np.asarray((a - b) / (p[0] - p[1] * s))
+        s, other = self._state(p, a, b)
+        np.maximum(s, other, out=s)
+        if self._parts[1]:
+            np.clip(s, -p[4], p[4], out=s)
+        s *= p[1]
+        np.subtract(p[0], s, out=s)
+        j = np.subtract(a, b, out=other)
+        j /= s
+        return j
 
     def slopes(self, p: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
         """Return J and its derivatives; see :meth:`Resistor.slopes`."""

@@ -56,6 +56,7 @@ class CircuitResponse:
         keep = np.ones((drive.pieces, self.job.points + 1), bool)
         keep[1:, 0] = drive.jumps[1:]
         self._keep = keep.ravel()
+        self._once = self.outcome.width == self.outcome.points  # nothing is stored twice
         cycles = drive.cycles[:, None].repeat(keep.shape[1], 1).ravel()
         self.cycle: NDArray[np.int64] = cycles[self._keep]
         given = (drive.kinds == CURRENT)[:, None].repeat(keep.shape[1], 1)
@@ -64,12 +65,14 @@ class CircuitResponse:
     @cached_property
     def time(self) -> Array:
         """Stored times of each circuit, (circuits, times) [s]."""
-        return self._flat(self.outcome.time)
+        return self._joined(self.outcome.times)
 
     @cached_property
     def _electrode_potential(self) -> Array:
         given = self._flat(self._given())
-        return np.where(self._current_given, self._flat(self.outcome.signal), given)
+        if not self._current_given.any():
+            return given
+        return np.where(self._current_given, self._joined(self.outcome.signals), given)
 
     @property
     def applied_potential(self) -> Array:
@@ -80,7 +83,7 @@ class CircuitResponse:
     @cached_property
     def electrode_current(self) -> Array:
         """Current into the electrode, (circuits, times) [A, A/m or A/m^2]."""
-        signal = self._flat(self.outcome.signal)
+        signal = self._joined(self.outcome.signals)
         if not self._current_given.any():
             return signal
         return np.where(self._current_given, self._flat(self._given()), signal)
@@ -90,9 +93,13 @@ class CircuitResponse:
         shape = (values.shape[0], -1, *values.shape[3:])
         return values.reshape(shape)[:, self._keep]
 
+    def _joined(self, stored: Array) -> Array:
+        """Return stored points with each that no jump doubles once."""
+        return stored if self._once else stored[:, self._keep]
+
     def _given(self) -> Array:
         time, drive = self.outcome.time, self.job.drive
-        given = np.empty_like(time)
+        given = np.empty(time.shape)
         for p in range(drive.pieces):
             given[:, p] = drive.at(p, time[:, p] - time[:, p, :1])
         return given
@@ -109,11 +116,11 @@ class CircuitResponse:
         Shape (circuits, times, slits + 1). Computed when it is first asked for, by a
         second run over the same steps.
         """
-        if self.outcome.nodes.size == 0:
+        if self.outcome.potentials.size == 0:
             integrate(
                 self.job, backend=self.backend, threads=self.threads, previous=self.outcome
             )
-        return self._flat(self.outcome.nodes)
+        return self._joined(self.outcome.potentials)
 
     def _laws(self) -> tuple[Array, Array, Array]:
         p = self.job.law.parameters[:, :, None, 1:]

@@ -33,6 +33,7 @@ __all__ = [
     "GAMMA",
     "MAX_GROWTH",
     "MIN_GROWTH",
+    "PARTS",
     "SAFETY",
     "TOO_MANY_STEPS",
     "UNDER_RESOLVED",
@@ -99,7 +100,8 @@ MAX_GROWTH = 5.0
 KINK = 20.0  # factor of the error of a resistor's current if its law has a kink in the step
 KINK_SIZE = 1e-3  # smaller changes of Q/Q_max through zero are rounding, not a kink
 EVENT_TOLERANCE = 1e-9  # of the potential range: how closely a limit is met
-LAYER = 40.0  # shortest steps: the time after a kink that gets fewer stored points
+LAYER = 25.0  # shortest steps: the time after a kink that gets fewer stored points
 LAYER_WEIGHT = 0.25  # of the points that its curvature asks for
-EVEN_SHARE = 0.12  # of stored points spread evenly in time, the rest by curvature
+PARTS = 4  # of a step, each with its own density of stored points
+EVEN_SHARE = 0.06  # of stored points spread evenly in time, the rest by curvature
 UNDER_RESOLVED, TOO_MANY_STEPS = 1, 2  # status of a circuit that could not be solved

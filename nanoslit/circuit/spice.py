@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nanoslit.circuit.assembly import Reach
 from nanoslit.circuit.drive import CURRENT
-from nanoslit.circuit.laws import ExpressionResistor
+from nanoslit.circuit.generated import ExpressionResistor
 from nanoslit.circuit.resistor import LinearResistor
 from nanoslit.errors import CircuitError
 
@@ -72,10 +73,8 @@ def netlist(
     if circuit.q_max == "cycle":
         raise CircuitError("a netlist cannot hold q_max = 'cycle'; give the charge as number")
     drive = drive.select(np.array([index % drive.circuits]))
-    lo, hi = drive.bounds()
-    largest = np.maximum(np.abs(lo), np.abs(hi))
     one = circuit.select(np.array([index]))
-    law = one.resistor(largest)
+    law = one.resistor(Reach(*drive.bounds()))
     lines = [f"* {title}", f"* options: {one.options()}"]
     lines += [f"vdrive in 0 pwl({_corners(drive)})"]
     lines += [f"ropen in n0 {_number(one.value('r_open')[0])}"]

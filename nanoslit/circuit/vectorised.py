@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["integrate"]
 
-BLOCK = 60_000  # nodes x circuits in one pass: stays in the cache
+BLOCK = 24_000  # nodes x circuits in one pass: stays in the cache
 NODE_BLOCK = 40_000  # when all nodes are stored
+KEPT = 0.85  # share of moving circuits below which the others are left out
+POINT_BLOCK = 20_000  # stored points placed in one pass
 
 MAX_RECORDS = 4000
 
@@ -96,10 +98,23 @@ class _Block:
         self.h = self.first_step(kind, smallest)
         self.refused = np.zeros(len(self.begin), bool)
         records = _Records.empty(len(self.begin))
-        alive = np.flatnonzero(out.status[self.rows] == 0)
-        while alive.size:
-            alive = self.attempt(alive, kind, smallest, records, out, second)
+        current = np.flatnonzero(out.status[self.rows] == 0)
+        active = np.ones(current.size, bool)
+        self.cut(current)
+        while active.any():
+            # those that have arrived are computed along until leaving them out pays
+            if active.sum() < KEPT * current.size or out.status[self.rows].any():
+                current = current[active]
+                active = np.ones(current.size, bool)
+                self.cut(current)
+            active = self.attempt(current, active, kind, smallest, records, out, second)
         return records
+
+    def cut(self, current: NDArray[np.int64]) -> None:
+        """Copy the constants of some circuits, which the steps read many times."""
+        self.pick: Any = slice(None) if current.size == len(self.begin) else current
+        self.some_par = self.par[:, :, self.pick]
+        self.some_cap = self.cap[:, self.pick]
 
     def first_step(self, kind: int, smallest: float) -> Array:
         """Return a first step that resolves the fastest node."""
@@ -114,42 +129,43 @@ class _Block:
 
     def attempt(
         self,
-        alive: NDArray[np.int64],
+        current: NDArray[np.int64],
+        active: NDArray[np.bool_],
         kind: int,
         smallest: float,
         records: _Records,
         out: Outcome,
         second: bool,
-    ) -> NDArray[np.int64]:
-        """Try one step of the circuits ``alive``; return those not at the end."""
-        everyone = alive.size == len(self.begin)
-        pick: Any = slice(None) if everyone else alive
-        rest = self.length[pick] - self.t[pick]
+    ) -> NDArray[np.bool_]:
+        """Try one step of the circuits ``current``; return which are not at the end."""
+        pick = self.pick
+        u, t = self.u[:, pick], self.t[pick]
+        rest = np.where(active, self.length[pick] - t, self.length[pick])
         h = self.h[pick]
         h = np.where(h >= 0.999 * rest, rest, np.where(h > 0.5 * rest, 0.5 * rest, h))
-        u, t = self.u[:, pick], self.t[pick]
-        go = self.go[pick] if kind == POTENTIAL else np.zeros(alive.size)
+        go = self.go[pick] if kind == POTENTIAL else np.zeros(current.size)
         new, k, slopes = self.step(pick, u, t, h, go, kind)
-        kink = self.law.kink(self.par[:, 1:, pick], u, new)
+        kink = self.law.kink(self.some_par[:, 1:], u, new)
         error = self.error(pick, k[5], slopes, go, kink)
-        out.steps[self.rows][alive] += 1
-        take, over, after = self.judge(pick, h, error, smallest, out, alive)
+        out.steps[self.rows][current] += active
+        take, over, after = self.judge(pick, h, error, smallest, out, current[active], active)
         if kind == CURRENT:
             self.meet_limit(pick, u, new, take, over, after)
         self.h[pick] = after
-        who = alive[take]
+        take &= active
+        who = current[take]
         if who.size:
             self.keep(who, take, u, new, t, h, k, go, kind, records, out, second)
         full = records.count[who] >= MAX_RECORDS
         out.status[self.rows][who[full & ~over[take]]] = rodas.TOO_MANY_STEPS
-        going = ~(take & over) & (out.status[self.rows][alive] == 0)
-        return np.asarray(alive[going])
+        going = active & ~(take & over) & (out.status[self.rows][current] == 0)
+        return np.asarray(going)
 
     def step(
         self, pick: Any, u: Array, t: Array, h: Array, go: Array, kind: int
     ) -> tuple[Array, list[Array], tuple[Array, Array]]:
         """Return the new state, the stages and the slopes of the resistors."""
-        law, par, cap = self.law, self.par[:, :, pick], self.cap[:, pick]
+        law, par, cap = self.law, self.some_par, self.some_cap
         curve = self.curve[:, pick]
         f = self.go[pick] if kind == POTENTIAL else np.ones_like(h)
         change = f * (curve[1] + t * (2 * curve[2] + t * 3 * curve[3])) * h
@@ -172,21 +188,32 @@ class _Block:
             low, up = -below, above
         inverse, w = _factorise(diagonal + extra, low, up)
         k: list[Array] = []
-        x = u
+        x, y, part = u.copy(), np.empty_like(u), np.empty_like(u)
         for i in range(6):
-            x = _combine(u, A_MATRIX[i], k) if i else u
-            j = law.current(par[:, 1:], x[:-1], x[1:])
-            y = np.empty_like(u)
-            y[0] = f * _polynomial(curve, t + ALPHA[i] * h) - go * x[0]
-            y[1:] = j
-            y[:-1] -= j
-            if law.varies:
-                y[1:] *= law.capacity(par[:, 1:], x[1:])[0]
+            if i == 5:
+                x += k[4]  # the last stage starts where the one before ended
+            elif i:
+                np.copyto(x, u)
+                _add(x, A_MATRIX[i], k, part)
             if i:
-                y += ch * _combine(None, C_MATRIX[i], k)
+                y[...] = 0.0
+                _add(y, C_MATRIX[i], k, part)
+                y *= ch
+            else:
+                y[...] = 0.0
+            j = law.current(par[:, 1:], x[:-1], x[1:])
+            if law.varies:
+                net = j.copy()
+                net[:-1] -= j[1:]
+                y[1:] += net * law.capacity(par[:, 1:], x[1:])[0]
+            else:
+                y[1:] += j
+                y[1:-1] -= j[1:]
+            y[0] += f * _polynomial(curve, t + ALPHA[i] * h) - go * x[0] - j[0]
             y[0] += D_TIME[i] * change
-            k.append(_solve(y, inverse, w, up))
-        return x + k[5], k, (below, above)
+            k.append(_solve(y.copy(), inverse, w, up))
+        x += k[5]
+        return x, k, (below, above)
 
     def error(
         self, pick: Any, e: Array, slopes: tuple[Array, Array], go: Array, kink: Array
@@ -211,6 +238,7 @@ class _Block:
         smallest: float,
         out: Outcome,
         alive: NDArray[np.int64],
+        active: NDArray[np.bool_],
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Array]:
         """Return which steps are taken, which reach the end, and the next steps."""
         length = self.length[pick]
@@ -219,7 +247,8 @@ class _Block:
         floor = smallest * length
         bad = (error > 1.0) & ((h > floor * 1.0000001) | (error > 1e6))
         shorter = np.where((h > floor) & (floor > h * growth), floor, h * growth)
-        out.status[self.rows][alive[bad & (h < 1e-15 * length)]] = rodas.UNDER_RESOLVED
+        short = bad & (h < 1e-15 * length)
+        out.status[self.rows][alive[short[active]]] = rodas.UNDER_RESOLVED
         refused = self.refused[pick]
         wish = h * np.where(refused, np.minimum(growth, 1.0), growth)
         self.refused[pick] = bad
@@ -277,7 +306,8 @@ class _Block:
         k0 = [x[0, take] for x in k[:5]]
         q3 = sum(d * x for d, x in zip(DENSE_3, k0, strict=True))
         q4 = sum(d * x for d, x in zip(DENSE_4, k0, strict=True))
-        u1, h, t = new[:, take], h[take], t[take]
+        everyone = who.size == len(self.begin)
+        u1, h, t = (new if everyone else new[:, take]), h[take], t[take]
         if second:
             u0 = u[:, take]
             n3 = sum(d * x[:, take] for d, x in zip(DENSE_3, k, strict=False))
@@ -287,55 +317,64 @@ class _Block:
         outside = np.maximum((u1 - self.hi[who]).max(axis=0), (self.lo[who] - u1).max(axis=0))
         block = out.outside[self.rows]
         block[who] = np.maximum(block[who], outside)
-        self.u[:, who] = u1
+        if everyone:
+            self.u = u1
+        else:
+            self.u[:, who] = u1
         self.t[who] = t + h
         if kind == POTENTIAL:
-            given = self.go[who] * _polynomial(self.curve[:, who], t + h)
+            given = go[take] * _polynomial(self.curve[:, who], t + h)
             current = np.abs(given - go[take] * u1[0])
             self.scale[who] = np.maximum(self.scale[who], current)
 
     # --- what is stored ----------------------------------------------------------------
     def store(self, p: int, records: _Records, out: Outcome, second: bool) -> None:
         """Place the stored points of piece p and evaluate the signal there."""
-        kind = int(self.job.drive.kinds[p])
         data = records.data[:, : records.count.max(initial=1)]
-        count = records.count
-        valid = np.arange(data.shape[1])[:, None] < count
-        last = np.maximum(count - 1, 0)
-        columns = np.arange(len(count))
-        length = data[0, last, columns] + data[1, last, columns]
-        length = np.where(count > 0, length, 1.0)  # of a circuit that failed
-        points = out.time.shape[2] - 1
-        if not second:
-            layer = rodas.LAYER * float(self.job.drive.smallest[p]) * self.length
-            step, x = _place(data, valid, last, length, layer, self.curve, points)
-            cell = data[:, step, columns[:, None]]
-            out.time[self.rows, p] = self.begin[:, None] + cell[0] + x * cell[1]
-            out.time[self.rows, p, -1] = self.begin + length
-            out.signal[self.rows, p] = self.signal(cell, x, kind)
-            out.work[self.rows, p] = self.work(data, valid, kind)
-        else:
+        if second:
+            last = np.maximum(records.count - 1, 0)
             self.store_nodes(p, data, records, out)
-        self.begin = self.begin + length
+        else:
+            last = self.store_signal(p, data, records.count, out)
+        columns = np.arange(len(last))
+        length = data[0, last, columns] + data[1, last, columns]
+        self.begin = self.begin + np.where(records.count > 0, length, 1.0)
 
-    def signal(self, cell: Array, x: Array, kind: int) -> Array:
-        """Return the current, or the potential if the current is given."""
-        c = self.curve[:, :, None]
-        given = _polynomial(c, cell[0] + x * cell[1])
-        v = cell[2] + x * (cell[3] - cell[2] + (1.0 - x) * (cell[4] + x * cell[5]))
-        go = self.go[:, None]
-        return np.asarray(go * (given - v) if kind == POTENTIAL else v + given / go)
-
-    def work(self, data: Array, valid: NDArray[np.bool_], kind: int) -> Array:
-        """Return the integral of potential times current (3-point Gauss)."""
-        cell = data.transpose(0, 2, 1)
-        total = np.zeros(cell.shape[1])
-        for g, weight in ((-1, 5 / 18), (0, 4 / 9), (1, 5 / 18)):
-            x = np.full(cell.shape[1:], 0.5 + g * 0.3872983346207417)
-            given = _polynomial(self.curve[:, :, None], cell[0] + x * cell[1])
-            power = weight * cell[1] * given * self.signal(cell, x, kind)
-            total += np.cumsum(np.where(valid.T, power, 0.0), axis=1)[:, -1]
-        return total
+    def store_signal(
+        self, p: int, data: Array, count: NDArray[np.int64], out: Outcome
+    ) -> NDArray[np.int64]:
+        """Write times and signal of piece p, a few circuits at a time; return last steps."""
+        kind = int(self.job.drive.kinds[p])
+        layer = rodas.LAYER * float(self.job.drive.smallest[p])
+        last = np.maximum(count - 1, 0)
+        points = out.points
+        times, signals, work = (x[self.rows, p] for x in (out.time, out.signal, out.work))
+        several = max(1, POINT_BLOCK // points)
+        for first in range(0, len(count), several):
+            part = slice(first, first + several)
+            # one row of steps for each circuit
+            cells = np.ascontiguousarray(data[:6, :, part].transpose(0, 2, 1))
+            curve = self.curve[:, part, None]
+            valid = np.arange(cells.shape[2]) < count[part, None]
+            given, signal = _cubics(cells, curve, self.go[part, None], kind)
+            work[part] = _work(given, signal, np.where(valid, cells[1], 0.0))
+            ends = cells[0] + cells[1]
+            length = np.take_along_axis(ends, last[part, None], 1)
+            length = np.where(count[part, None] > 0, length, 1.0)  # of one that failed
+            step, x = _place(
+                cells, valid, last[part], length, layer * self.length[part, None], curve, points
+            )
+            begin = self.begin[part, None]
+            t0, h, s0, s1, s2, s3 = (
+                v.ravel()[step] for v in (cells[0], cells[1], *signal)
+            )  # fmt: skip
+            times[part, :-1] = begin + (t0 + x * h).reshape(-1, points)
+            signals[part, :-1] = (s0 + x * (s1 + x * (s2 + x * s3))).reshape(-1, points)
+            at_end = signal[0] + signal[1] + signal[2] + signal[3]
+            final = np.take_along_axis(at_end, last[part, None], 1)
+            times[part, -1:] = begin + length
+            signals[part, -1:] = final
+        return last
 
     def store_nodes(self, p: int, data: Array, records: _Records, out: Outcome) -> None:
         """Evaluate all nodes at the stored times of piece p."""
@@ -354,16 +393,86 @@ class _Block:
             nodes[who[row], point] = value.T
 
 
-def _combine(base: Array | None, weights: Array, k: list[Array]) -> Array:
-    total = None if base is None else base.copy()
+def _cubics(cells: Array, c: Array, go: Array, kind: int) -> tuple[list[Array], list[Array]]:
+    """Return given signal and answer as cubics in the fraction x of a step.
+
+    Coefficients of 1, x, x^2, x^3, each (circuits, steps): the protocol is a cubic of
+    time, the potential of the open space one of x.
+    """
+    t, h, u0, u1, q3, q4 = cells
+    given = [
+        c[0] + t * (c[1] + t * (c[2] + t * c[3])),
+        h * (c[1] + t * (2 * c[2] + t * 3 * c[3])),
+        h**2 * (c[2] + 3 * t * c[3]),
+        h**3 * c[3],
+    ]
+    u = [u0, u1 - u0 + q3, q4 - q3, -q4]
+    if kind == POTENTIAL:
+        return given, [go * (g - v) for g, v in zip(given, u, strict=True)]
+    return given, [v + g / go for g, v in zip(given, u, strict=True)]
+
+
+def _work(one: list[Array], two: list[Array], h: Array) -> Array:
+    """Return the integral of the product of two cubics over all steps, (circuits,)."""
+    total = sum(a * b / (i + k + 1.0) for i, a in enumerate(one) for k, b in enumerate(two))
+    # one after the other, so that a circuit gives the same bits in any batch
+    return np.asarray(np.cumsum(total * h, axis=1)[:, -1])
+
+
+def _place(
+    cells: Array,
+    valid: NDArray[np.bool_],
+    last: NDArray[np.int64],
+    length: Array,
+    layer: Array,
+    c: Array,
+    points: int,
+) -> tuple[NDArray[np.int64], Array]:
+    """Return step (of the flattened cells) and fraction of all stored points but the last.
+
+    Equal shares of sqrt(|signal''|), as :func:`nanoslit.circuit.kernel.place_points`.
+    """
+    parts = rodas.PARTS
+    t, h, _, _, q3, q4 = cells
+    circuits, steps = t.shape
+    weight = np.empty((circuits, steps, parts))
+    factor = np.where(t + h <= layer, rodas.LAYER_WEIGHT, 1.0) * valid / parts
+    bend, bend_slope = 2 * (q4 - q3), 6 * q4
+    straight = not c[2:].any()
+    for g in range(parts):
+        x = (g + 0.5) / parts
+        size = np.abs(bend - bend_slope * x)
+        if not straight:
+            size += np.abs((2 * c[2] + 6 * c[3] * (t + x * h)) * h**2)
+        weight[:, :, g] = factor * np.sqrt(size)
+    weight = weight.reshape(circuits, -1)
+    # one after the other, so that a circuit gives the same bits in any batch
+    total = np.cumsum(weight, axis=1)[:, -1:]
+    bent = total > 0
+    even = np.where(bent, rodas.EVEN_SHARE / length, 1.0 / length)
+    curved = np.where(bent, (1.0 - rodas.EVEN_SHARE) / np.where(bent, total, 1.0), 0.0)
+    share = (even / parts) * (h * valid).repeat(parts, axis=1) + curved * weight
+    done = np.cumsum(share, axis=1)
+    until = np.minimum((done * points).astype(np.int64) + 1, points)
+    index = np.arange(steps * parts)
+    until[index >= parts * last[:, None] + parts - 1] = points
+    counts = np.diff(until, axis=1, prepend=0)
+    # fraction of the step as a straight line in the number of the point
+    safe = np.where(share > 0, share, 1.0)
+    slope = 1.0 / (points * parts * safe)
+    first = (index % parts - (done - share) / safe) / parts
+    place = np.repeat(np.arange(until.size), counts.ravel())
+    j = np.tile(np.arange(points), circuits)
+    x = np.clip(first.ravel()[place] + j * slope.ravel()[place], 0.0, 1.0)
+    return place // parts, x
+
+
+def _add(total: Array, weights: Array, k: list[Array], part: Array) -> None:
+    """Add the weighted stages to ``total``; ``part`` is scratch."""
     for weight, stage in zip(weights, k, strict=False):
         if weight != 0.0:
-            if total is None:
-                total = weight * stage
-            else:
-                total += weight * stage
-    assert total is not None
-    return total
+            np.multiply(stage, weight, out=part)
+            total += part
 
 
 def _factorise(diagonal: Array, low: Array, up: Array) -> tuple[Array, Array]:
@@ -378,45 +487,11 @@ def _factorise(diagonal: Array, low: Array, up: Array) -> tuple[Array, Array]:
 
 
 def _solve(y: Array, inverse: Array, w: Array, up: Array) -> Array:
+    part = np.empty_like(y[0])
     for k in range(1, len(y)):
-        y[k] -= w[k - 1] * y[k - 1]
+        y[k] -= np.multiply(w[k - 1], y[k - 1], out=part)
     y[-1] *= inverse[-1]
     for k in range(len(y) - 2, -1, -1):
-        y[k] = (y[k] - up[k] * y[k + 1]) * inverse[k]
+        y[k] -= np.multiply(up[k], y[k + 1], out=part)
+        y[k] *= inverse[k]
     return y
-
-
-def _place(
-    data: Array,
-    valid: NDArray[np.bool_],
-    last: NDArray[np.int64],
-    length: Array,
-    layer: Array,
-    curve: Array,
-    points: int,
-) -> tuple[NDArray[np.int64], Array]:
-    """Return step and fraction of each stored point, (circuits, points + 1)."""
-    bend = np.maximum(np.abs(2 * (data[5] - data[4])), np.abs(2 * data[4] + 4 * data[5]))
-    forced = (2 * curve[2] + 6 * curve[3] * data[0]) * data[1] ** 2
-    weight = np.where(valid, np.sqrt(bend + np.abs(forced)), 0.0)
-    weight[data[0] + data[1] <= layer] *= rodas.LAYER_WEIGHT
-    # one after the other, so that a circuit gives the same bits in any batch
-    total = np.cumsum(weight, axis=0)[-1]
-    bent = total > 0
-    even = np.where(bent, rodas.EVEN_SHARE / length, 1.0 / length)
-    curved = np.where(bent, (1.0 - rodas.EVEN_SHARE) / np.where(bent, total, 1.0), 0.0)
-    share = np.where(valid, even * data[1] + curved * weight, 0.0)
-    done = np.cumsum(share, axis=0)
-    target = np.arange(points + 1) / points
-    offset = 2.0 * np.arange(len(length))
-    flat = (done + offset).T.ravel()
-    step = np.searchsorted(flat, (target + offset[:, None]).ravel())
-    step = step.reshape(len(length), -1) - data.shape[1] * np.arange(len(length))[:, None]
-    step = np.clip(step, 0, last[:, None])
-    columns = np.arange(len(length))[:, None]
-    share_of = share[step, columns]
-    x = (target - (done[step, columns] - share_of)) / np.where(share_of > 0, share_of, 1)
-    x = np.clip(x, 0.0, 1.0)
-    x[:, -1] = 1.0
-    step[:, -1] = last
-    return step, x

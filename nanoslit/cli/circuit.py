@@ -305,6 +305,7 @@ def scale(
     from nanoslit.circuit.film import VALIDITY, film_of
     from nanoslit.circuit.material import VOLTAGES
     from nanoslit.circuit.options import choose
+    from nanoslit.estimates import CARBON_CAPACITANCE
     from nanoslit.units import parse_quantity
 
     thickness = _length(film_thickness, "film-thickness")
@@ -325,6 +326,7 @@ def scale(
         "scan_rate": rates.tolist(), "F_per_g": (1e-3 * specific).tolist(),
         "theta": (film.ladder_time * rates / window).tolist(),
         "asymmetry": asymmetry.tolist(), "validity": list(VALIDITY),
+        "wall_capacitance": film.wall_capacitance, "misfit_of_law": film.cell.residual,
     }  # fmt: skip
     if json_:
         typer.echo(json.dumps(summary))
@@ -346,11 +348,19 @@ def scale(
         for r, c, a in zip(rates, specific, asymmetry, strict=True)
     ]  # fmt: skip
     _table(rows, ("scan rate [V/s]", "theta", "F/g of dry sheets", "asymmetry", "cell [V/s]"))
+    low, high = (100 * c for c in CARBON_CAPACITANCE)
+    typer.echo(
+        f"C_slit is {100 * film.wall_capacitance:.3g} uF/cm^2 of wall; measured carbons have "
+        f"{low:g} to {high:g}, and F/g is as much larger (a Stern layer in the case lowers "
+        f"it). Misfit of R_c (1 - gamma |Q|/Q_max) to the cell: {film.cell.residual:.1%}"
+    )
     typer.echo("valid for: " + "; ".join(VALIDITY))
 
 
 def _cell(path: Path, result: Path | None, case: str | None, voltage: str) -> CellParameters:
     """Return the cell's parameters, with the numbers of a law if one is given."""
+    import numpy as np
+
     from nanoslit.circuit.material import cell_parameters
 
     if path.suffix.lower() != ".json":
@@ -371,4 +381,5 @@ def _cell(path: Path, result: Path | None, case: str | None, voltage: str) -> Ce
             f"constants; this one is {law.expression!r}"
         )
     kind = "mid" if law.voltage.startswith("mid") else "electrochemical"
-    return with_law(cell_parameters(result, kind), float(form[1]), float(form[2]), law.q_max)
+    q_max = float(np.asarray(law.q_max))
+    return with_law(cell_parameters(result, kind), float(form[1]), float(form[2]), q_max)

@@ -366,12 +366,9 @@ class Simulation:
         local = self.cell.with_ghosts(u)
         stored = self._stored(u) if stored is None else stored
         self._set_flux_norm(local)
-        partial = np.concatenate(
-            [self.observer.charges(local, stored, voltage), self.observer.instant(local)]
-        )
-        total = self.cell.sum(partial)
-        n = self._n_charges(total)
-        charges, instant = total[:n], total[n:]
+        own = self.observer.charges(local, stored, voltage), self.observer.instant(local)
+        total = self.cell.sum(np.concatenate(own))
+        charges, instant = np.split(total, [own[0].size])
         rates = (
             np.zeros_like(charges)
             if restart
@@ -396,12 +393,6 @@ class Simulation:
         """Keep the size of the ion fluxes of a state, which rounding is relative to."""
         flux = np.array([self.equations.flux_scale(local)])
         self._flux_norm = float(np.sqrt(self.cell.sum(flux)[0]))
-
-    def _n_charges(self, total: Floats) -> int:
-        o = self.observer
-        return (
-            total.size - 4 * len(o.cuts) - 2 * len(self.grid.readings) - (self.equations.n_ions)
-        )
 
     def run(self, on_step: Callable[[Simulation], None] | None = None) -> Traces:
         """Advance to the end of the protocol and return the traces."""

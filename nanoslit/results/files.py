@@ -137,8 +137,8 @@ def _field_table(simulation: Simulation, snapshots: Snapshots, shape: tuple[int,
     count = len(snapshots.taken)
     table = Table(
         attributes={
-            "description": "fields on the mesh; NaN inside sheets; potential and "
-            "concentration rounded to 2e-10, fluxes to 1e-7"
+            "description": "fields on the mesh; NaN inside sheets; "
+            "potential and concentration rounded to 2e-10, fluxes to 1e-7"
         }
     )
     table.add("snapshot", ("snapshot",), np.arange(count), "1", "number of the snapshot")

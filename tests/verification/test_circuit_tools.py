@@ -296,7 +296,7 @@ def test_front_of_two_objectives():
 def test_film_keeps_theta():
     cell = CellParameters(
         1.5e-9, 20e-9, 1e-9, 0.335e-9, 10.5e-9, 6, 2.0, 0.5, 3e-9, 2e-8, 0.76e-6,
-        "electrochemical", 15.0, 0.01,
+        "electrochemical", 15.0, 1000.0, 0.01,
     )  # fmt: skip
     film = film_of(cell, 1e-6, 500e-9)
     assert film.slits == round(1e-6 / 1.835e-9)
