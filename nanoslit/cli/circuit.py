@@ -229,7 +229,7 @@ def fit(
             raise CaseError(f"--cycles {cycles!r} must be like 2 or 2-3") from None
     data = [read_measurement(p, current_sign=current_sign, cycles=kept, **size) for p in paths]
     for one in data:
-        lo, hi = one.potential.min(), one.potential.max()
+        lo, hi = (round(float(x), 9) + 0.0 for x in (one.potential.min(), one.potential.max()))
         typer.echo(
             f"{one.name}: {len(one.time)} points, {lo:.4g}..{hi:.4g} V, "
             f"{one.scan_rate:.4g} V/s; " + "; ".join(one.notes),
