@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
-__all__ = ["write_text"]
+__all__ = ["write_json", "write_text"]
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON that every reader takes: a number that is none becomes null.
+
+    Parameters
+    ----------
+    path : path
+        Its folder must exist.
+    value : object
+        Tables, lists, arrays, numbers, text; NaN and infinities become null.
+
+    Raises
+    ------
+    OSError
+        If the folder is missing or not writable.
+    """
+    write_text(path, json.dumps(_plain(value), indent=1, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without arrays and without numbers that JSON does not have."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def write_text(path: str | Path, text: str) -> None:

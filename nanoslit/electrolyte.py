@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from nanoslit.errors import CaseError
 from nanoslit.mobility import CompositionFactor
@@ -20,6 +21,10 @@ from nanoslit.units import (
     FARADAY,
     VACUUM_PERMITTIVITY,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Electrolyte", "Ion"]
 
@@ -191,6 +196,27 @@ class Electrolyte:
             * (1.0 if i.diffusivity_factor is None else float(i.diffusivity_factor(c)[0][0]))
             for i in self.ions
         )
+
+    def counterion_mean(self, by_ion: ArrayLike, charge: ArrayLike) -> NDArray[np.float64]:
+        """Return the mean over the ions that an electrode attracts.
+
+        Parameters
+        ----------
+        by_ion : array_like, shape (times, ..., ions)
+        charge : array_like, shape (times,)
+            Charge of the electrode; where it is zero, it counts as positive.
+
+        Returns
+        -------
+        ndarray, shape (times, ...)
+        """
+        import numpy as np
+
+        values = np.asarray(by_ion, float)
+        z = np.array([i.charge for i in self.ions])
+        anions, cations = values[..., z < 0].mean(-1), values[..., z > 0].mean(-1)
+        positive = np.asarray(charge, float).reshape(-1, *([1] * (values.ndim - 2))) >= 0
+        return np.where(positive, anions, cations)
 
     @cached_property
     def conductivity(self) -> float:

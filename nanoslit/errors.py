@@ -84,6 +84,12 @@ class ConvergenceError(NanoslitError, RuntimeError):
     exit_code = 1
 
 
+class StoppedError(NanoslitError, RuntimeError):
+    """A signal ended the work early; the same command continues it."""
+
+    exit_code = 85
+
+
 class LaunchError(NanoslitError, RuntimeError):
     """A child program could not be started or ended in an unexpected way."""
 

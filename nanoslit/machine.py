@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanoslit.launch import clean_environment
+from nanoslit.errors import LaunchError
+from nanoslit.launch import clean_environment, prefix
 
 __all__ = ["Finding", "examine"]
 
@@ -179,17 +180,18 @@ def _packages() -> Iterator[Finding]:
 
 def _parallel(timeout: float) -> Iterator[Finding]:
     """Yield MPI, PETSc, MUMPS and HDF5 as seen by a program on two ranks."""
-    launcher = shutil.which("mpiexec") or shutil.which("mpirun")
-    if launcher is None:
-        yield Finding("MPI launcher", "missing", "no mpiexec on PATH", _BOOTSTRAP)
-    else:
-        yield Finding("MPI launcher", "ok", launcher)
+    launcher: list[str] = []
+    try:
+        launcher = prefix(2)
+        yield Finding("MPI launcher", "ok", " ".join(launcher))
+    except LaunchError as error:
+        yield Finding("MPI launcher", "missing", str(error), _BOOTSTRAP)
     for module in ("mpi4py", "petsc4py"):
         version, why = _run([sys.executable, "-c", _IMPORT_PROBE.format(module=module)], 30)
         state = "ok" if version else "missing"
         yield Finding(module, state, version or why, _BOOTSTRAP)
-        launcher = launcher if version else None
-    if launcher is None:
+        launcher = launcher if version else []
+    if not launcher:
         for part in ("two ranks", "one MPI library", "MUMPS", "parallel HDF5"):
             yield Finding(part, "missing", "not tried", "install the parts above first")
         return
@@ -197,7 +199,7 @@ def _parallel(timeout: float) -> Iterator[Finding]:
         probe = Path(folder) / "probe.py"
         probe.write_text(_RANK_PROBE)
         data = str(Path(folder) / "probe.h5")
-        command = [launcher, "-n", "2", sys.executable, str(probe), data]
+        command = [*launcher, sys.executable, str(probe), data]
         seen, why = _run(command, timeout)
     yield from _two_ranks(seen, why)
 
@@ -208,7 +210,7 @@ def _two_ranks(seen: dict[str, Any] | None, why: str) -> Iterator[Finding]:
             "two ranks",
             "missing",
             why,
-            "mpiexec -n 2 must work here; as root OpenMPI wants "
+            "this launcher must work here; as root OpenMPI wants "
             "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1, on few cores "
             "OMPI_MCA_rmaps_base_oversubscribe=1 (sourcing jobs/bootstrap.sh sets them)",
         )
@@ -217,7 +219,7 @@ def _two_ranks(seen: dict[str, Any] | None, why: str) -> Iterator[Finding]:
     found = f"mpi4py sees {seen['ranks']}, PETSc sees {seen['petsc_ranks']}; {seen['mpi']}"
     remedy = (
         "launcher, mpi4py, petsc4py and h5py must use the same MPI: rebuild them with "
-        "the mpicc of this mpiexec (README, cluster)"
+        "the mpicc of this mpirun (README, cluster)"
     )
     yield Finding("two ranks", "ok" if good else "missing", found, remedy)
     one = len(seen["libraries"]) <= 1

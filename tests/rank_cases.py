@@ -20,7 +20,6 @@ CASES = {
     "planar": planar(CV),
     "aligned": case(network(2, arrangement="aligned"), CV, tolerance=1e-4),
 }
-SMALL = ("one slit", "full")
 
 
 @dataclass(frozen=True)

@@ -107,18 +107,9 @@ def random_state(equations, rng, amplitude=1.0):
 
 def _matrix(equations, u, shift):
     """Return the Jacobian of a cell on one rank as a sparse matrix."""
-    sub, b = equations.sub, equations.n_fields
-    diagonal, to_l, to_k = equations.jacobian(u, shift)
-    inner = (sub.k < sub.n_owned) & (sub.l < sub.n_owned)
-    own = np.arange(sub.n_owned)
-    rows = np.concatenate([own, sub.k[inner], sub.l[inner]])[:, None, None]
-    columns = np.concatenate([own, sub.l[inner], sub.k[inner]])[:, None, None]
-    values = np.concatenate([diagonal, to_l[inner], to_k[inner]])
-    field = np.arange(b)
-    i = np.broadcast_to(b * rows + field[:, None], values.shape)
-    j = np.broadcast_to(b * columns + field[None, :], values.shape)
-    n = b * sub.n_owned
-    return sparse.csc_matrix((values.ravel(), (i.ravel(), j.ravel())), (n, n))
+    pattern, n = equations.sub.pattern, equations.n_fields * equations.sub.n_owned
+    blocks = equations.jacobian(u, shift).copy()
+    return sparse.bsr_matrix((blocks, pattern.columns, pattern.start), (n, n)).tocsc()
 
 
 def decay_rates(simulation, u, count=3):

@@ -46,7 +46,7 @@ class LadderLaw:
     basis : {"absolute", "per depth", "per area"}
         What the law's current and charges mean.
     voltage : str
-        "mid" or "electrochemical": which potential the law is about.
+        "mid", "electrochemical" or "counterion": which potential the law is about.
     """
 
     expression: str

@@ -90,4 +90,4 @@ def main() -> None:
 
 
 # one line per command module
-from nanoslit.cli import casefiles, circuit, discover, doctor, results, run, study, sweep  # noqa: E402, F401
+from nanoslit.cli import casefiles, circuit, discover, doctor, job, results, run, study, sweep  # noqa: E402, F401

@@ -73,6 +73,9 @@ def discover(
     constant_units: Annotated[
         str, typer.Option(help="dimensionless, scale or free.")
     ] = "dimensionless",
+    loss: Annotated[
+        str, typer.Option(help="squares, or huber: outliers count less.")
+    ] = "squares",
     private_constants: Annotated[
         bool, typer.Option(help="Constants may be private to each group.")
     ] = True,
@@ -81,8 +84,14 @@ def discover(
         int, typer.Option(help="Generations between migrations.")
     ] = 10,
     max_size: Annotated[int, typer.Option(help="Largest number of nodes.")] = 30,
-    voltage: Annotated[str, typer.Option(help="From results: mid or electrochemical.")] = "mid",
+    voltage: Annotated[
+        str, typer.Option(help="From results: mid, electrochemical or counterion.")
+    ] = "mid",
     charge: Annotated[str, typer.Option(help="From results: auto, q or X.")] = "auto",
+    salt: Annotated[
+        bool,
+        typer.Option("--salt", help="From results: offer the slits' ion content, too."),
+    ] = False,
     checkpoint_generations: Annotated[
         int, typer.Option(help="Checkpoint every so many generations; 0: by time only.")
     ] = 0,
@@ -115,6 +124,7 @@ def discover(
             islands=islands,
             population=population,
             constant_units=constant_units,
+            loss=loss,
             private_constants=private_constants and group is not None,
             topology=topology,
             migration_interval=migration_interval,
@@ -130,7 +140,7 @@ def discover(
             arguments = (table, target, _words(features), _units(units), group, sigma)
             prepared = _prepare_table(settings, held, *arguments)
         else:
-            prepared = _prepare_results(settings, held, results or [], voltage, charge)
+            prepared = _prepare_results(settings, held, results or [], voltage, charge, salt)
     except Exception as e:
         error = e
     raise_together(comm, error)
@@ -186,12 +196,13 @@ def _prepare_results(
     results: list[Path],
     voltage: str,
     charge: str,
+    salt: bool,
 ) -> Any:
     from nanoslit.discovery import tables
 
     if not results:
         raise LawError("nothing to read: give result files, or --table with --target")
-    return tables.ResultsTask.from_files(results, settings, held, voltage, charge)
+    return tables.ResultsTask.from_files(results, settings, held, voltage, charge, salt)
 
 
 def _run(task: Any, comm: Communicator, quiet: bool, **options: Any) -> ResistanceLaw | None:

@@ -93,8 +93,10 @@ def _print(path: Path, summary: dict[str, Any], chosen: Basis) -> None:
         for side in ("", "_negative"):
             if summary.get(block + side):
                 console.print(_openings(title + side.replace("_", ", "), summary[block + side]))
+    if any(row["r_min"] <= 0 for row in summary["openings"]):
+        console.print("R_max and R_min spike where the current reverses: voltage lags behind")
     if summary["flux_parts"]:
-        console.print(_fluxes(summary["flux_parts"]))
+        console.print(_fluxes(summary["flux_parts"], summary["open_space_distances"]))
     typer.echo(
         f"{path}: case {summary['name']!r}, key "
         f"{summary['provenance'].get('content_key', '')[:12]}"
@@ -159,7 +161,7 @@ def _openings(title: str, rows: list[dict[str, float]]) -> Any:
     return table
 
 
-def _fluxes(parts: dict[str, Any]) -> Any:
+def _fluxes(parts: dict[str, Any], distances: list[float]) -> Any:
     """Return the table of mean current parts: which way each drives the current."""
     from rich.table import Table
 
@@ -173,7 +175,7 @@ def _fluxes(parts: dict[str, Any]) -> Any:
         table.add_column(heading)
     half = parts.get("rising") or parts["falling"]
     names = {
-        "open_space_current": "open space, distance",
+        "open_space_current": "open space,",
         "mouth_current": "mouth",
         "opening_current": "opening",
         "slit_current": "slit",
@@ -188,6 +190,8 @@ def _fluxes(parts: dict[str, Any]) -> Any:
         lists = [c if isinstance(c, list) else [c] for c in columns]
         for k, values in enumerate(zip(*lists, strict=True), 1):
             number = f" {k}" if isinstance(columns[0], list) else ""
+            if name == "open_space_current":
+                number = f" {1e9 * distances[k - 1]:g} nm in front"
             table.add_row(text + number, *(f"{v:+.3g}" for v in values))
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,38 +26,56 @@ def study(
             help="Folder of the study; an existing one is continued.",
         ),
     ],
-    evaluations: Annotated[int, typer.Option(help="Budget of the law search.")] = 20_000,
-    seed: Annotated[int, typer.Option(help="Key of the search's random numbers.")] = 1,
-    ranks: Annotated[int, typer.Option(help="MPI ranks of the search.")] = 2,
-    samples: Annotated[int, typer.Option(help="Circuits of the explorer.")] = 1024,
+    evaluations: Annotated[int | None, typer.Option(help="Budget of the law search.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Key of the random numbers.")] = None,
+    ranks: Annotated[int | None, typer.Option(help="MPI ranks of the search.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Circuits of the explorer.")] = None,
 ) -> None:
-    """Sweep, law, circuits against the solved cells, design space, report."""
-    from nanoslit.study.pipeline import run_study, settings_of
+    """Sweep, law, circuits against the solved cells, design space, claims, report.
+
+    Options replace those of the plan's table [study]. Ended at any point (a signal gives
+    exit code 85), the same command continues.
+    """
+    from nanoslit.study.pipeline import run_study
 
     given: dict[str, int | None] = {
         "evaluations": evaluations, "seed": seed, "ranks": ranks, "samples": samples
     }  # fmt: skip
-    _print(run_study(plan, output, settings_of(given), typer.echo))
+    _print(run_study(plan, output, given, typer.echo))
 
 
 def _print(found: dict[str, Any]) -> None:
     typer.echo(f"\nlaw found: trans-slit voltage = {found['law']}")
-    typer.echo(f"  {found['verdict']}")
-    if found["remark"]:
-        typer.echo(f"  {found['remark']}")
+    for key in ("verdict", "remark"):
+        if found.get(key):
+            typer.echo(f"  {found[key]}")
     typer.echo("\nfit of R_c (1 - gamma |Q|/Q_max) to all openings, and circuit against cell:")
-    names = [k for k in found["models"] if k in found["cells"][0]["outcomes"]]
-    typer.echo("  d/nm  R_c/(Ohm m)  gamma   misfit | " + "  ".join(f"{n:>13}" for n in names))
-    for c in found["cells"]:
+    cells = found["cells"]
+    names = list(dict.fromkeys(n for c in cells for n in c["outcomes"]))
+    width = max([9, *map(len, names)])
+    typer.echo(
+        "  d/nm  R_c/(Ohm m)  gamma   misfit | " + "  ".join(f"{n:>{width}}" for n in names)
+    )
+    for c in cells:
         pooled = c["parameters"]["pooled"]
-        numbers = "  ".join(f"{100 * c['outcomes'][n]['deviation']:>11.2f} %" for n in names)
+        numbers = "  ".join(
+            f"{_percent(c['outcomes'].get(n, {}).get('deviation')):>{width}}" for n in names
+        )
         typer.echo(
             f"  {c['slit_size'] * 1e9:4.3g}  {pooled['r_c']:11.4g}  {pooled['gamma']:5.3f}  "
-            f"{100 * pooled['residual']:5.1f} % | {numbers}"
+            f"{_percent(pooled['residual']):>7} | {numbers}"
         )
     typer.echo("  (L2 norm over the last cycle; refitted circuits were fitted to this curve)")
+    words = [c["verdict"] for c in found["claims"]]
+    counts = ", ".join(f"{w}: {words.count(w)}" for w in dict.fromkeys(words))
+    typer.echo(f"\nclaims of the paper: {counts}")
     state = "everything was cached" if not found["computed"] else "done"
     typer.echo(f"\n{state}; report: {found['report']}")
+
+
+def _percent(value: float | None) -> str:
+    known = value is not None and math.isfinite(value)
+    return f"{100 * (value or 0.0):.2f} %" if known else "none"
 
 
 @app.command()

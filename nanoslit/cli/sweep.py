@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -23,6 +24,8 @@ sweep = typer.Typer(
     help="Many cases: plan, compute, watch, resume, collect.", no_args_is_help=True
 )
 app.add_typer(sweep, name="sweep")
+
+_LOG_EVERY = 60.0  # seconds between lines where no terminal shows them
 
 PlanPath = Annotated[Path, typer.Argument(metavar="PLAN.toml", show_default=False)]
 Dir = Annotated[Path, typer.Argument(metavar="DIR", show_default=False)]
@@ -118,6 +121,7 @@ def run(
     read = read_plan(path)
     where = _where(read.execution.cluster, cluster, workers, scheduler_file, address, dashboard)
     if detach:
+        control.check(read)
         _detach(output, ["run", str(path), "-o", str(output)], where)
         return
     _end(control.run(read, output, where, _Progress(output)), output)
@@ -139,7 +143,8 @@ def resume(
 
     where = _folder_where(folder, cluster, workers, scheduler_file, address, dashboard)
     if detach:
-        _detach(folder, ["resume", str(folder)], where)
+        words = ["resume", str(folder), *(["--plan", name] if name else [])]
+        _detach(folder, words, where)
         return
     _end(control.resume(folder, where, _Progress(folder), name), folder)
 
@@ -238,15 +243,19 @@ def watch(
     from nanoslit.sweep.status import sweep_status
 
     live = sys.stdout.isatty()
+    told = -math.inf
     while True:
         facts = sweep_status(folder)
-        text = _status_text(facts)
-        for beat in facts["at_work"]:
-            text += f"\n    {beat['key'][:12]}  {100 * beat.get('share', 0):5.1f} %"
-        typer.echo(("\x1b[2J\x1b[H" if live else "") + text)
-        if facts["owner"] is None:
+        over = facts["owner"] is None
+        if live or over or time.monotonic() - told > _LOG_EVERY:
+            told = time.monotonic()
+            text = _status_text(facts)
+            for beat in facts["at_work"]:
+                text += f"\n    {beat['key'][:12]}  {100 * beat.get('share', 0):5.1f} %"
+            typer.echo(("\x1b[2J\x1b[H" if live else "") + text)
+        if over:
             raise typer.Exit(_status_code(facts))
-        time.sleep(every if live else max(every, 60.0))
+        time.sleep(max(every, 0.1))
 
 
 @sweep.command()
@@ -340,7 +349,7 @@ class _Progress:
     def __call__(self, service: Service) -> None:
         """Show the counts."""
         now = time.monotonic()
-        if not self.first and now - self.last < (0.5 if self.live else 60.0):
+        if not self.first and now - self.last < (0.5 if self.live else _LOG_EVERY):
             return
         self.first, self.last = False, now
         counts = service.catalogue.counts(service.plan)
@@ -370,18 +379,27 @@ def _end(outcome: Outcome, folder: Path) -> None:
     raise typer.Exit(outcome.exit_code)
 
 
-def _detach(folder: Path, words: list[str], where: Where) -> None:
-    """Start the same command in the background, free of this terminal."""
+def _detach(root: Path, words: list[str], where: Where) -> None:
+    """Start the same command in the background, free of this terminal.
+
+    Returns when the service owns the folder; if it ends before, its last words are told.
+    """
     import subprocess
 
-    folder.mkdir(parents=True, exist_ok=True)
+    from nanoslit.errors import SweepError
+    from nanoslit.sweep.folder import Folder
+    from nanoslit.sweep.owner import Ownership, owner_of
+
     options = ["--cluster", where.cluster]
     options += ["--workers", str(where.workers)] if where.workers else []
     options += ["--address", where.address] if where.address else []
     options += ["--scheduler-file", str(where.scheduler_file)] if where.scheduler_file else []
-    from nanoslit.sweep.folder import Folder
-
-    log = Folder.create(folder).run / "service.log"
+    options += ["--dashboard"] if where.dashboard else []
+    folder = Folder.create(root)
+    with Ownership(folder):  # refused here, where the user sees it
+        pass
+    log = folder.run / "service.log"
+    begin = log.stat().st_size if log.exists() else 0
     with log.open("ab") as file:
         child = subprocess.Popen(
             [sys.executable, "-m", "nanoslit", "sweep", *words, *options],
@@ -390,4 +408,13 @@ def _detach(folder: Path, words: list[str], where: Where) -> None:
             stderr=file,
             start_new_session=True,
         )
-    typer.echo(f"process {child.pid} works on {folder}; its log is {log}")
+    while (owner_of(root) or {}).get("pid") != child.pid:
+        code = child.poll()
+        if code is not None:
+            told = log.read_bytes()[begin:].decode(errors="replace").strip()
+            if code:
+                raise SweepError(f"the service ended with {code}:\n{told}")
+            typer.echo(told)
+            return
+        time.sleep(0.05)
+    typer.echo(f"process {child.pid} works on {root}; its log is {log}")

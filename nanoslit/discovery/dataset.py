@@ -6,6 +6,12 @@ set per opening. Opening k lies between slit k, the *outer* one, and slit k + 1,
 analysed cycle, and as X = |Q|/(F A sum |z| c), the charge over that of all ions in the
 slit at bulk composition (A = slit width times height of the half period), which needs no
 Q_max and is comparable between windows, scan rates and slit widths.
+
+Charge and current alone do not fix the voltage: the salt in the slits lags behind. If the
+file holds the ion content, S and the diffusion current are columns, too. For equal
+diffusivities and slits in equilibrium across their width the fluxes of both ions give
+``dphi = R_c (I + X G dphi_salt)/S`` with dphi_salt the difference of (mu+ + mu-)/(2 e) and
+G the bulk conductance: conduction by all S, diffusion along the wall by the excess X.
 """
 
 from __future__ import annotations
@@ -238,12 +244,20 @@ class CaseTraces:
     time, cycle, applied_potential : ndarray, shape (time,)
     slit_charge, slit_virtual_potential : ndarray, shape (time, slit)
         [C m^-1] and electrochemical potential [V].
+    slit_counterion_potential : ndarray, shape (time, slit)
+        (mu - mu_bulk)/(z e) of the ions that the electrode attracts [V].
     voltage, current : ndarray, shape (time, opening)
         [V] and [A m^-1].
     slit_size, height : float
         [m].
     bulk_charge : float
         F A sum |z| c of a slit [C m^-1].
+    bulk_conductance : float
+        Conductivity times slit size over the length of a path through a slit [S m^-1].
+    thermal_voltage : float
+        kT/e [V].
+    ion_content : ndarray, shape (time, slit), optional
+        F sum |z| N [C m^-1].
     """
 
     name: str
@@ -252,11 +266,15 @@ class CaseTraces:
     applied_potential: Array
     slit_charge: Array
     slit_virtual_potential: Array
+    slit_counterion_potential: Array
     voltage: Array
     current: Array
     slit_size: float
     height: float
     bulk_charge: float
+    bulk_conductance: float
+    thermal_voltage: float
+    ion_content: Array | None = None
 
 
 TRACE_NAMES = (
@@ -265,6 +283,8 @@ TRACE_NAMES = (
     "applied_potential",
     "slit_charge",
     "slit_electrochemical_potential",
+    "slit_ion_potential",
+    "electrode_charge",
     "trans_slit_voltage",
     "opening_current",
 )
@@ -297,6 +317,8 @@ def read_traces(path: str | Path) -> CaseTraces:
             if missing:
                 raise ResultFileError(f"the traces of {str(path)!r} lack {missing}")
             data = {n: np.asarray(group[n]) for n in TRACE_NAMES}
+            if "slit_ion_content" in group:
+                data["slit_ion_content"] = np.asarray(group["slit_ion_content"])
             case = _case_text(file, path)
     except OSError as error:
         if isinstance(error, ResultFileError):
@@ -336,8 +358,13 @@ def _case_traces(name: str, data: dict[str, NDArray[Any]], text: str, path: Path
     geometry = case.geometry
     if isinstance(geometry, Planar):
         raise LawError(f"{str(path)!r} is a planar case: it has no slits")
-    content = sum(abs(i.charge) * i.concentration for i in case.electrolyte.ions)
+    electrolyte = case.electrolyte
+    content = sum(abs(i.charge) * i.concentration for i in electrolyte.ions)
     area = geometry.slit_size * geometry.height
+    ions = data.get("slit_ion_content")
+    if ions is not None:
+        valences = np.array([abs(i.charge) for i in electrolyte.ions], dtype=float)
+        ions = FARADAY * (np.asarray(ions, dtype=float) @ valences)
     return CaseTraces(
         name,
         np.asarray(data["time"], dtype=float),
@@ -345,11 +372,15 @@ def _case_traces(name: str, data: dict[str, NDArray[Any]], text: str, path: Path
         np.asarray(data["applied_potential"], dtype=float),
         np.asarray(data["slit_charge"], dtype=float),
         np.asarray(data["slit_electrochemical_potential"], dtype=float),
+        case.electrolyte.counterion_mean(data["slit_ion_potential"], data["electrode_charge"]),
         np.asarray(data["trans_slit_voltage"], dtype=float),
         np.asarray(data["opening_current"], dtype=float),
         geometry.slit_size,
         geometry.height,
         FARADAY * content * area,
+        electrolyte.conductivity * geometry.slit_size / geometry.path_length,
+        electrolyte.thermal_voltage,
+        ions,
     )
 
 
@@ -362,8 +393,8 @@ class OpeningData:
     case : str
         ``"<file>:<opening>"``.
     table : dict of str to ndarray, shape (rows,)
-        Columns of :data:`~nanoslit.discovery.law.RESISTANCE_COLUMNS`, and both targets
-        ``mid`` and ``electrochemical`` [V].
+        Columns of :data:`~nanoslit.discovery.law.RESISTANCE_COLUMNS`, and the
+        targets ``mid``, ``electrochemical`` and ``counterion`` [V].
     charging : ndarray of bool, shape (rows,)
         Where |applied potential| rises.
     charge_outer : ndarray
@@ -416,10 +447,10 @@ def opening_data(traces: CaseTraces, points: int = 150) -> list[OpeningData]:
         current = traces.current[rows, k]
         mid = traces.voltage[rows, k]
         virtual = np.diff(traces.slit_virtual_potential[rows], axis=1)[:, k]
+        counterion = np.diff(traces.slit_counterion_potential[rows], axis=1)[:, k]
         # the law is stated with R > 0; which way counts as forward is the solver's choice
         sign = 1 if float(current @ mid) >= 0 else -1
-        if float(mid @ virtual) < 0:
-            virtual = -virtual
+        virtual, counterion = (v if float(mid @ v) >= 0 else -v for v in (virtual, counterion))
         table = {
             "I": sign * current,
             "V": V,
@@ -429,6 +460,7 @@ def opening_data(traces: CaseTraces, points: int = 150) -> list[OpeningData]:
             "t": t - t[0],
             "mid": mid,
             "electrochemical": virtual,
+            "counterion": counterion,
         }
         for kind, scale in (("q", top[k : k + 2]), ("X", [traces.bulk_charge] * 2)):
             outer, inner = Q[:, k] / scale[0], Q[:, k + 1] / scale[1]
@@ -437,6 +469,8 @@ def opening_data(traces: CaseTraces, points: int = 150) -> list[OpeningData]:
                 f"{kind}_inner": inner,
                 f"{kind}_mean": 0.5 * (outer + inner),
             }
+        if traces.ion_content is not None:
+            table |= _salt(traces, rows, k, sign)
         keep = np.zeros(len(t), dtype=bool)
         for half in (charging, ~charging):
             keep[_thin(table, half, points)] = True
@@ -461,6 +495,22 @@ def opening_data(traces: CaseTraces, points: int = 150) -> list[OpeningData]:
             )
         )
     return sets
+
+
+def _salt(traces: CaseTraces, rows: NDArray[np.bool_], k: int, sign: int) -> dict[str, Array]:
+    """Return the columns of the ion content and of the diffusion along the charged walls."""
+    assert traces.ion_content is not None
+    charge = traces.slit_charge[rows, k : k + 2] / traces.bulk_charge
+    S = traces.ion_content[rows, k : k + 2] / traces.bulk_charge
+    # more charge than ions of one sign cannot be; rounding may say so in a full slit
+    salt = np.log(np.maximum(S**2 - charge**2, 1e-12 * S**2))
+    voltage = 0.5 * traces.thermal_voltage * (salt[:, 1] - salt[:, 0])
+    return {
+        "S_outer": S[:, 0],
+        "S_inner": S[:, 1],
+        "S_mean": S.mean(axis=1),
+        "I_salt": sign * traces.bulk_conductance * voltage * np.sign(charge.sum(axis=1)),
+    }
 
 
 def _thin(table: dict[str, Array], half: NDArray[np.bool_], points: int) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanoslit.discovery import forms, selection
 from nanoslit.discovery.dimensions import NONE, unit_text
@@ -17,11 +18,13 @@ from nanoslit.discovery.law import LawForm, ResistanceLaw
 from nanoslit.discovery.problem import Problem, SearchSettings
 from nanoslit.discovery.selection import Candidate, Selection, law_form
 from nanoslit.errors import LawError
-from nanoslit.parallel import Communicator
+from nanoslit.parallel import Communicator, raise_together
 
 __all__ = ["fit_rival", "make_law", "offset_is_natural", "search_problem"]
 
 SEARCH_SHARE = 0.85  # of the evaluations; the rest polishes and prunes
+PILOT_SHARE = 0.3  # of the search's evaluations with a robust loss
+HUBER = 1.345  # 95 % efficient for normal noise
 
 
 def offset_is_natural(problem: Problem, settings: SearchSettings) -> bool:
@@ -39,10 +42,62 @@ def search_problem(
     comm: Communicator | None = None,
     **options: Any,
 ) -> tuple[Laboratory, SearchResult]:
-    """Search with the search's share of the budget; options as for ``search``."""
+    """Search with the search's share of the budget; options as for ``search``.
+
+    With ``loss = "huber"`` a first search with part of the budget finds residuals, and the
+    rows get Huber's weights (Ann. Math. Statist. 35, 73 (1964)) for the second.
+    """
     share = max(1, int(SEARCH_SHARE * settings.evaluations))
+    spent = 0
+    if settings.loss == "huber":
+        pilot = Laboratory(problem, replace(settings, evaluations=int(PILOT_SHARE * share)))
+        folder = options.get("folder")
+        own = {"folder": folder / "pilot"} if folder is not None else {}
+        first = search(pilot, comm, **(options | own))
+        if first.interrupted:
+            return pilot, first
+        spent = first.evaluations
+        problem = replace(problem, weights=_huber_weights(pilot, first, comm))
+        share -= int(PILOT_SHARE * share)
     laboratory = Laboratory(problem, replace(settings, evaluations=share))
-    return laboratory, search(laboratory, comm, **options)
+    result = search(laboratory, comm, **options)
+    return laboratory, replace(result, evaluations=result.evaluations + spent)
+
+
+def _huber_weights(pilot: Laboratory, result: SearchResult, comm: Communicator | None) -> Any:
+    """Return the weights of rows under the pilot's choice, refitted under them; collective.
+
+    Rows within ``HUBER`` standard deviations (from the median of the absolute residuals of
+    their data set) keep their weight, others count as if their distance were that.
+    """
+    text, error = "", None
+    if comm is None or comm.rank == 0:
+        try:
+            weights = _reweighted(pilot, selection.select(pilot, result.front, budget=0))
+            text = " ".join(float(w).hex() for w in weights)
+        except LawError as e:
+            error = e
+    if comm is not None:
+        raise_together(comm, error)
+        text = comm.broadcast_text(text)
+    elif error is not None:
+        raise error
+    return np.array([float.fromhex(w) for w in text.split(" ")])
+
+
+def _reweighted(pilot: Laboratory, chosen: Selection) -> NDArray[np.float64]:
+    problem, form = pilot.problem, chosen.best.form
+    base = np.ones(len(problem.y)) if problem.weights is None else problem.weights
+    weights = base
+    for _ in range(10):
+        data = forms.data_for_forms(replace(problem, weights=weights), pilot.settings)
+        form = forms.fit(form, data, 20, 1.0)
+        z = np.abs(problem.y - form.predict(problem.X, problem.groups)) * np.sqrt(base)
+        for g in range(problem.sets):
+            own = problem.groups == g
+            z[own] /= max(1.4826 * float(np.median(z[own])), 1e-9 * float(z[own].max()))
+        weights = base * np.minimum(1.0, HUBER / np.maximum(z, 1e-300))
+    return weights
 
 
 def choose(
@@ -117,7 +172,7 @@ def _with_least_squares_scale(form: Form, name: str, problem: Problem) -> Form:
         f = unit.predict(problem.X, problem.groups)
     for g in range(problem.sets):
         rows = (problem.groups == g) & np.isfinite(f)
-        if rows.any() and f[rows] @ f[rows] > 0:
+        if rows.any() and f[rows] @ problem.y[rows] != 0:
             constants[place, g] = f[rows] @ problem.y[rows] / (f[rows] @ f[rows])
     if form.tokens[place] == 0:
         constants[place] = constants[place].mean()
@@ -149,18 +204,19 @@ def make_law(
     baselines: Mapping[str, Candidate] | None = None,
     meaning: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
-    eligible: bool = True,
+    eligible: Collection[str] | None = None,
 ) -> ResistanceLaw:
     """Assemble the record of a discovery, winner and rivals in one place.
 
     If a rival's description is shorter than the search's best, the rival is the best
-    law, and ``verdict`` says that the search found no better one. Rivals whose constants
-    break a rule of the search (``eligible`` false) are reported only.
+    law, and ``verdict`` says that the search found no better one. Rivals that break a
+    rule of the search (are not ``eligible``; by default all are) are reported only.
     """
     rivals = dict(baselines or {})
     best, verdict = chosen.best, "found by the search"
-    shortest = min(rivals, key=lambda k: rivals[k].mdl, default=None)
-    if eligible and shortest is not None and rivals[shortest].mdl < best.mdl:
+    allowed = [k for k in rivals if eligible is None or k in eligible]
+    shortest = min(allowed, key=lambda k: rivals[k].mdl, default=None)
+    if shortest is not None and rivals[shortest].mdl < best.mdl:
         best = rivals[shortest]
         verdict = f"no better law than the rival {shortest!r} was found"
 

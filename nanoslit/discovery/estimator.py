@@ -46,6 +46,8 @@ class LawRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Unit of every column (``x0``, ``x1``, ... if X has no column names) and of the
         target, which is called ``y``.
     constant_units : {"dimensionless", "scale", "free"}
+    loss : {"squares", "huber"}
+        ``huber`` for data with gross outliers.
     max_size : int
         Largest number of nodes.
     offset : bool, optional
@@ -80,6 +82,7 @@ class LawRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         population: int = 100,
         units: Mapping[str, str] | None = None,
         constant_units: str = "dimensionless",
+        loss: str = "squares",
         max_size: int = 30,
         offset: bool | None = None,
         random_state: int | None = None,
@@ -90,6 +93,7 @@ class LawRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.population = population
         self.units = units
         self.constant_units = constant_units
+        self.loss = loss
         self.max_size = max_size
         self.offset = offset
         self.random_state = random_state
@@ -138,7 +142,7 @@ class LawRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         chosen = choose(laboratory, result, settings.evaluations)
         rivals = table_rivals(problem, None, chosen.independent_samples, settings)
         self.law_: ResistanceLaw = make_law(
-            problem, settings, chosen, result, baselines=rivals, eligible=False
+            problem, settings, chosen, result, baselines=rivals, eligible=()
         )
         self.expression_ = self.law_.best.expression
         self.front_ = list(self.law_.front)
@@ -152,6 +156,7 @@ class LawRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             population=self.population,
             operators=tuple(self.operators),
             constant_units=self.constant_units,
+            loss=self.loss,
             max_size=self.max_size,
         )
         offset = self.offset

@@ -71,7 +71,7 @@ def apply_binary(op, W, r, a, b, s, e):
 
 @compiled
 def apply_unary(op, W, r, a, s, e):
-    """Apply a function on points s..e of a row."""
+    """Apply a function on points s..e of a row; return False if it is known not finite."""
     u, y = W[a, s:e], W[r, s:e]
     m = e - s
     if op == SQRT:
@@ -90,9 +90,9 @@ def apply_unary(op, W, r, a, s, e):
         for i in range(m):
             y[i] = abs(u[i])
     elif op == EXP:
-        exp_row(u, y)
+        return exp_row(u, y)
     elif op == LOG:
-        log_row(u, y)
+        return log_row(u, y)
     elif op == SIN:
         sin_row(u, y)
     elif op == COS:
@@ -105,11 +105,15 @@ def apply_unary(op, W, r, a, s, e):
     elif op == COSH:
         for i in range(m):
             y[i] = np.cosh(u[i])
+    return True
 
 
 @compiled
 def evaluate(tokens, n, C, bounds, W, columns, refs, k_block):
-    """Evaluate one postfix row on one block; return the row of W with the result."""
+    """Evaluate one postfix row on one block; return the row of W with the result.
+
+    -1 as soon as a value is known not to be finite.
+    """
     s, e, g = bounds[k_block, 0], bounds[k_block, 1], bounds[k_block, 2]
     level = 0
     for t in range(n):
@@ -136,7 +140,8 @@ def evaluate(tokens, n, C, bounds, W, columns, refs, k_block):
             row = columns + 2 * (level - 1)
             if row == a:
                 row += 1
-            apply_unary(op, W, row, a, s, e)
+            if not apply_unary(op, W, row, a, s, e):
+                return -1
             refs[level - 1] = row
     return refs[0]
 
@@ -205,8 +210,12 @@ def score_one(tokens, n, C, bounds, W, columns, refs, w, wy, norm, flags, S, A):
     S[:] = 0.0
     for k in range(bounds.shape[0]):
         row = evaluate(tokens, n, C, bounds, W, columns, refs, k)
+        if row < 0:
+            return WORST
         b = bounds[k, 2] if by_set else 0
         _sums(W, row, w, wy, weighted, offset, bounds[k, 0], bounds[k, 1], S[b])
+        if not np.isfinite(S[b, 0]):
+            return WORST
     return _solve_scale(S, norm.shape[0], norm, offset, scaled, A)
 
 
@@ -229,7 +238,7 @@ def evaluate_rows(T, N, C, bounds, W, columns, out):
         for k in range(bounds.shape[0]):
             row = evaluate(T[p], N[p], C[p], bounds, W, columns, refs, k)
             for i in range(bounds[k, 0], bounds[k, 1]):
-                out[p, i] = W[row, i]
+                out[p, i] = W[row, i] if row >= 0 else np.nan
 
 
 @compiled
@@ -521,7 +530,8 @@ def fit_constants(tokens, n, C, bounds, W, columns, w, y, wy, norm, flags, itera
             if H[p, p] > 0:
                 scale[p] = 1.0 / np.sqrt(H[p, p])
         improved = False
-        for _try in range(3):
+        # a fit that is meant to be final shortens its step until it helps
+        for _try in range(3 if iterations < 20 else 10):
             M = np.zeros((m, m))
             v = np.zeros(m)
             for p in range(m):

@@ -50,6 +50,18 @@ RESISTANCE_COLUMNS: dict[str, dict[str, str]] = {
     },
     "X_inner": {"unit": "", "meaning": "as X_outer, of the deeper slit"},
     "X_mean": {"unit": "", "meaning": "mean of X_outer and X_inner"},
+    "S_outer": {
+        "unit": "",
+        "meaning": "ions in the outer slit, each by its |z|, over their bulk value",
+    },
+    "S_inner": {"unit": "", "meaning": "as S_outer, of the deeper slit"},
+    "S_mean": {"unit": "", "meaning": "mean of S_outer and S_inner"},
+    "I_salt": {
+        "unit": "A/m",
+        "meaning": "diffusion voltage (kT/e) ln(s_inner/s_outer), s = sqrt(S^2 - X^2) the "
+        "salt of a slit in Donnan equilibrium, times the bulk conductance of a path through "
+        "a slit; with the sign of the stored charge",
+    },
     "V": {"unit": "V", "meaning": "applied potential"},
     "dQdt_outer": {"unit": "A/m", "meaning": "rate of the outer slit's stored charge"},
     "dQdt_inner": {"unit": "A/m", "meaning": "rate of the inner slit's stored charge"},
@@ -210,8 +222,8 @@ class ResistanceLaw:
     evaluations, seed : int or None
         Passes of an expression over the data; key of the random numbers.
     meaning : dict
-        For traces: ``voltage`` ("mid" or "electrochemical"), ``current`` ("ionic"),
-        ``governor`` ("outer", "inner" or "mean"), ``charge`` ("abs" or "signed"),
+        For traces: ``voltage`` ("mid", "electrochemical" or "counterion"), ``current``
+        ("ionic"), ``governor`` ("outer", "inner" or "mean"), ``charge`` ("abs" or "signed"),
         ``q_max`` (definition, unit C/m, per_case), ``basis``, ``slope``
         (dR/d|Q| per case [Ohm m^2/C], free of the convention for Q_max).
     extra : dict

@@ -25,6 +25,7 @@ __all__ = ["Problem", "SearchSettings"]
 
 Array = NDArray[np.float64]
 BLOCK = 256
+LOSSES = ("squares", "huber")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class SearchSettings:
         Share of the offspring that is created at random (diversity).
     monomials : float
         Chance that a new subtree is a product of powers of columns drawn at once.
+    loss : {"squares", "huber"}
+        ``huber``: gross outliers count by their distance, not its square.
     stop_error : float
         Stop an island, and those that it can reach, once the misfit is below; 0 never.
     rates : tuple of float
@@ -96,6 +99,7 @@ class SearchSettings:
     local_search_steps: int = 4
     immigrants: float = 0.08
     monomials: float = 0.25
+    loss: str = "squares"
     stop_error: float = 0.0
     rates: tuple[float, ...] = (0.35, 0.2, 0.12, 0.18, 0.1, 0.05)
 
@@ -107,6 +111,8 @@ class SearchSettings:
             raise LawError(f"unknown operators {unknown}; known: {' '.join(OPERATORS)}")
         if self.topology not in ("ring", "pairs", "none"):
             raise LawError(f"topology = {self.topology!r} must be 'ring', 'pairs' or 'none'")
+        if self.loss not in LOSSES:
+            raise LawError(f"loss = {self.loss!r} must be one of {LOSSES}")
         if self.constant_units not in CONSTANT_UNITS:
             raise LawError(
                 f"constant units {self.constant_units!r} must be one of {CONSTANT_UNITS}"

@@ -27,9 +27,12 @@ from nanoslit.parallel import Communicator
 
 __all__ = ["ResistanceOptions", "discover_resistance", "resistance_rivals"]
 
-VOLTAGES = ("mid", "electrochemical")
+VOLTAGES = ("mid", "electrochemical", "counterion")
 GOVERNORS = ("outer", "inner", "mean")
 CONDITION_LIMIT = 1e6
+CHI2_95 = 3.841458820694124
+RATES = ("V", "dQdt_outer", "dQdt_inner", "dIdt", "t")
+SALT = ("S_outer", "S_inner", "S_mean", "I_salt")
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,23 @@ class ResistanceOptions:
 
     Parameters
     ----------
-    voltage : {"mid", "electrochemical"}
-        Potential read in the middle of the slit, or reservoir-equivalent potential.
+    voltage : {"mid", "electrochemical", "counterion"}
+        Potential read in the middle of the slit, or mean of the ions' electrochemical
+        potentials (over charge), or that of the ions which the electrode attracts and
+        which carry nearly all of the current once a slit is charged.
     charge : {"auto", "q", "X"}
         Charge columns offered to the search. ``auto``: X if the cases differ in window or
         scan rate or slit size, else q.
+    salt : bool
+        Offer the slits' ion content and the diffusion current as well. A circuit cannot
+        follow such a law; the rivals that use them are fitted and reported in any case.
     governors : tuple of str
         Slits whose charge is offered; all three compete by default.
     """
 
     voltage: str = "mid"
     charge: str = "auto"
+    salt: bool = False
     governors: tuple[str, ...] = GOVERNORS
 
     def __post_init__(self) -> None:
@@ -65,15 +74,20 @@ def pool(
     columns: Sequence[str],
     voltage: str,
     half: str,
+    labels: Sequence[int] | None = None,
 ) -> Problem:
-    """Return the charging or discharging rows of all data sets as one problem."""
+    """Return the charging or discharging rows of all data sets as one problem.
+
+    Openings with equal labels own their constants together; by default each its own.
+    """
     masks = [s.charging if half == "charging" else ~s.charging for s in sets]
     X = [
         np.stack([s.table[c][m] for c in columns], axis=1)
         for s, m in zip(sets, masks, strict=True)
     ]
     y = [s.table[voltage][m] for s, m in zip(sets, masks, strict=True)]
-    groups = np.concatenate([np.full(len(v), g) for g, v in enumerate(y)])
+    labels = range(len(y)) if labels is None else labels
+    groups = np.concatenate([np.full(len(v), g) for g, v in zip(labels, y, strict=True)])
     return Problem(
         tuple(columns),
         np.concatenate(X),
@@ -117,6 +131,11 @@ def resistance_rivals(
             f"even_square_{g}": (f"R_c*I/(1 + b*{q}**2)", {"b": 0.5}),
             f"donnan_{g}": (f"R_c*I/sqrt(1 + (b*{q})**2)", {"b": 1.0}),
             f"donnan_bulk_{g}": (f"R_c*I/sqrt(1 + X_{g}**2)", {}),
+        }
+    if "S_mean" in train.columns:
+        formulas |= {
+            "ion_content": ("R_c*I/S_mean", {}),
+            "ion_content_and_salt": ("R_c*(I + beta*X_mean*I_salt)/S_mean", {"beta": 1.0}),
         }
     rivals = {}
     for name, (text, start) in formulas.items():
@@ -172,7 +191,10 @@ def discover_resistance(
         settings, constant_units="scale", private_constants=len(sets) > 1, offset=False
     )
     charges = [f"{kind}_{g}" for g in options.governors]
-    features = ["I", *charges, "V", "dQdt_outer", "dQdt_inner", "dIdt", "t"]
+    known = SALT if all(c in s.table for s in (*sets, *held_out) for c in SALT) else ()
+    if options.salt and not known:
+        raise LawError("the results hold no ion content of the slits; search without it")
+    features = ["I", *charges, *(known if options.salt else ()), *RATES]
     train = pool(sets, features, options.voltage, "charging")
     test = pool(sets, features, options.voltage, "discharging")
     condition = condition_number(train, ["I"] + [f"{kind}_{options.governors[0]}"])
@@ -187,55 +209,72 @@ def discover_resistance(
         return None
     chosen = choose(laboratory, result, settings.evaluations, test, ordered=True)
     samples = chosen.independent_samples
-    wide = _all_columns(kind)
+    wide = _all_columns(kind, known)
     both = {
         v: (pool(sets, wide, v, "charging"), pool(sets, wide, v, "discharging"))
         for v in VOLTAGES
     }
+    train_wide = both[options.voltage][0]
     rivals = resistance_rivals(*both[options.voltage], settings, samples, kind)
     widened = [_in_columns(c, features, wide) for c in chosen.front]
     chosen = replace_selection(chosen, _in_columns(chosen.best, features, wide), widened)
-    other = VOLTAGES[1 - VOLTAGES.index(options.voltage)]
-    variants = resistance_rivals(*both[other], settings, samples, kind)
+    others = {
+        v: resistance_rivals(*both[v], settings, samples, kind)
+        for v in VOLTAGES
+        if v != options.voltage
+    }
     cases = [s.case for s in sets]
+    chosen = replace(chosen, best=_with_block_errors(chosen.best, train_wide, samples))
+    for name in (f"paper_{g}" for g in GOVERNORS):
+        rivals[name] = _with_block_errors(rivals[name], train_wide, samples)
+    allowed = [n for n in rivals if options.salt or not n.startswith("ion_content")]
     law = make_law(
-        both[options.voltage][0],
+        train_wide,
         settings,
         chosen,
         result,
         cases=cases,
         columns=RESISTANCE_COLUMNS,
         baselines=rivals,
+        eligible=allowed,
         extra={
             "condition_number": condition,
-            "other_voltage": {
-                "voltage": other,
-                "errors": {
+            "other_voltages": {
+                v: {
                     n: {"error_train": float(np.sqrt(c.form.error)), "error_test": c.error_test}
                     for n, c in variants.items()
-                },
+                }
+                for v, variants in others.items()
             },
         },
     )
     best = (
         chosen.best
         if law.extra["verdict"].startswith("found")
-        else min(rivals.values(), key=lambda c: c.mdl)
+        else min((rivals[n] for n in allowed), key=lambda c: c.mdl)
     )
+    verdict = law.extra["verdict"] + _remark(best, rivals, allowed)
     governor = _governor(best.form, wide, rivals)
     meaning = _meaning(sets, options, governor, samples)
     extra = {
         **law.extra,
+        "verdict": verdict,
         "held_out": _held_out(held_out, wide, options.voltage, best, rivals),
+        "gamma": _gamma(
+            rivals[f"paper_{governor}"], train_wide, kind, governor, cases, samples
+        ),
+        "shared_by_slit_size": _shared_by_slit_size(
+            sets, held_out, wide, options.voltage, settings, samples, kind
+        ),
         "slit_size": _against_slit_size(sets, rivals[f"paper_{governor}"]),
     }
     return replace(law, meaning=meaning, extra=extra)
 
 
-def _all_columns(kind: str) -> list[str]:
+def _all_columns(kind: str, salt: Sequence[str]) -> list[str]:
     charges = [f"{kind}_{g}" for g in GOVERNORS]
     more = [] if kind == "X" else [f"X_{g}" for g in GOVERNORS]
-    return ["I", *charges, *more, "V", "dQdt_outer", "dQdt_inner", "dIdt", "t"]
+    return ["I", *charges, *more, *salt, *RATES]
 
 
 def _in_columns(candidate: Candidate, old: Sequence[str], new: Sequence[str]) -> Candidate:
@@ -267,7 +306,7 @@ def condition_number(problem: Problem, names: Sequence[str]) -> float:
 def _governor(form: Form, columns: Sequence[str], rivals: dict[str, Candidate]) -> str:
     """Return the slit whose charge the law uses; else that of the best linear rival."""
     used = {columns[t - VARIABLE] for t in form.tokens.tolist() if t >= VARIABLE}
-    named = {n.split("_")[1] for n in used if n[:2] in ("q_", "X_")}
+    named = {n.split("_")[1] for n in used if n[:2] in ("q_", "X_", "S_")}
     if len(named) == 1:
         return str(named.pop())
     return str(min(GOVERNORS, key=lambda g: rivals[f"paper_{g}"].form.error))
@@ -319,6 +358,94 @@ def _slope(s: OpeningData, governor: str, voltage: str, samples: float) -> dict[
     }
 
 
+def _with_block_errors(candidate: Candidate, problem: Problem, samples: float) -> Candidate:
+    """Return a candidate with the block-jackknife errors of its constants."""
+    block = max(2, round(2 * len(problem.y) / samples))
+    spread = forms.block_jackknife(candidate.form, problem, block)
+    return replace(candidate, block_errors=spread)
+
+
+def _gamma(
+    paper: Candidate,
+    problem: Problem,
+    kind: str,
+    governor: str,
+    cases: Sequence[str],
+    samples: float,
+) -> dict[str, Any]:
+    """Return gamma of the paper's form for each data set with three kinds of error.
+
+    The profile interval holds all gamma with n ln(SSE(gamma)/SSE_min) <= 3.84 (95 % of
+    chi-square with one degree), R_c refitted and n the independent samples of the set.
+    """
+    i, q = (problem.X[:, problem.columns.index(c)] for c in ("I", f"{kind}_{governor}"))
+    n = max(samples / problem.sets, 3.0)
+    table: dict[str, Any] = {}
+    for g, case in enumerate(cases):
+        own = problem.groups == g
+        low, high = profile_interval(i[own], i[own] * q[own], problem.y[own], n)
+        form = paper.form
+        table[case] = {
+            "value": form.value("gamma", g),
+            "standard_error": form.standard_error("gamma", g),
+            "profile_95": [low, high],
+            "correlation_with_R_c": _correlation(form, g),
+        }
+        if paper.block_errors is not None:
+            table[case]["block_error"] = float(paper.block_errors[form.names.index("gamma"), g])
+    return {"form": f"R_c*I*(1 - gamma*{kind}_{governor})", "per_case": table}
+
+
+def _correlation(form: Form, g: int) -> float | None:
+    if form.covariance is None or form.place is None:
+        return None
+    a, b = (form.place[form.names.index(n), g] for n in ("R_c", "gamma"))
+    size = float(np.sqrt(form.covariance[a, a] * form.covariance[b, b]))
+    return float(form.covariance[a, b]) / size if size > 0 else None
+
+
+def profile_interval(
+    u: NDArray[np.float64], v: NDArray[np.float64], y: NDArray[np.float64], samples: float
+) -> tuple[float | None, float | None]:
+    """Return the 95 % profile-likelihood interval of gamma in y = R (u - gamma v).
+
+    With R at its best value, SSE(gamma) <= limit is a quadratic inequality. None stands
+    for an end that the data leave open.
+
+    Parameters
+    ----------
+    u, v, y : ndarray, shape (rows,)
+    samples : float
+        Independent samples.
+    """
+    uu, uv, vv, p, r, yy = (float(a @ b) for a, b in
+                            ((u, u), (u, v), (v, v), (y, u), (y, v), (y, y)))  # fmt: skip
+    M = np.stack([u, v], axis=1)
+    c, *_ = np.linalg.lstsq(M, y, rcond=None)
+    least = max(float(np.sum((y - M @ c) ** 2)), 1e-30 * yy)
+    explained = yy - least * float(np.exp(CHI2_95 / samples))
+    # (p - gamma r)^2 >= explained (uu - 2 gamma uv + gamma^2 vv)
+    a, b, k = r * r - explained * vv, p * r - explained * uv, p * p - explained * uu
+    if explained <= 0 or a >= 0 or b * b < a * k:
+        return None, None
+    root = float(np.sqrt(b * b - a * k))
+    low, high = sorted(((b - root) / a, (b + root) / a))
+    return low, high
+
+
+def _remark(best: Candidate, rivals: dict[str, Candidate], allowed: Sequence[str]) -> str:
+    """Return what is known of laws that the search was not allowed to find."""
+    others = [n for n in rivals if n not in allowed]
+    shortest = min(others, key=lambda n: rivals[n].mdl, default=None)
+    if shortest is None or rivals[shortest].mdl >= best.mdl:
+        return ""
+    test = [c.error_test for c in (rivals[shortest], best)]
+    return (
+        f"; {shortest!r}, which needs the slits' ion content, describes them better "
+        f"(error on the discharging half {test[0]:.3g} against {test[1]:.3g}): see --salt"
+    )
+
+
 def _freeze(form: Form, sets: int) -> Form:
     """Return the form with shared constants fixed, private ones at their mean."""
     tokens = form.tokens.copy()
@@ -353,6 +480,51 @@ def _held_out(
             s.case: _relative(test.y[test.groups == g], values[test.groups == g])
             for g, s in enumerate(sets)
         }
+    return table
+
+
+def _shared_by_slit_size(
+    sets: Sequence[OpeningData],
+    held_out: Sequence[OpeningData],
+    columns: Sequence[str],
+    voltage: str,
+    settings: SearchSettings,
+    samples: float,
+    kind: str,
+) -> dict[str, Any]:
+    """Return how the rivals do with one set of constants for all slits of one size.
+
+    The harder test: all openings and scan rates of a size share the constants, and a
+    held-out case of a known size is predicted, both halves, without any fit.
+    """
+    sizes = sorted({s.slit_size for s in sets})
+    known = [s for s in held_out if s.slit_size in sizes]
+
+    def rows(chosen: Sequence[OpeningData], half: str) -> Problem:
+        labels = [sizes.index(s.slit_size) for s in chosen]
+        return pool(chosen, columns, voltage, half, labels)
+
+    halves = ("charging", "discharging")
+    train, test = (rows(sets, half) for half in halves)
+    settings = replace(settings, private_constants=len(sizes) > 1)
+    table: dict[str, Any] = {}
+    for name, c in resistance_rivals(train, test, settings, samples, kind).items():
+        entry: dict[str, Any] = {
+            "error_train": float(np.sqrt(c.form.error)),
+            "error_test": c.error_test,
+            "constants": {
+                n: {f"{size:.6g}": c.form.value(n, g) for g, size in enumerate(sizes)}
+                for n in c.form.names
+            },
+        }
+        if known:
+            y, f = [], []
+            for half in halves:
+                problem = rows(known, half)
+                y.append(problem.y)
+                f.append(c.form.predict(problem.X, problem.groups))
+            entry["error_held_out"] = _relative(np.concatenate(y), np.concatenate(f))
+        table[name] = entry
     return table
 
 

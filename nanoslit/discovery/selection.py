@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanoslit.discovery import forms, formula
 from nanoslit.discovery.dimensions import unit_text
@@ -48,6 +49,8 @@ class Candidate:
     bic: float
     error_test: float | None = None
     note: str = ""
+    pole: str = ""
+    block_errors: NDArray[np.float64] | None = None
 
 
 @dataclass
@@ -323,11 +326,22 @@ def select(
         if not math.isfinite(form.error) or form.error >= 1e29:
             continue
         mdl, bic = _scores(form, n, symbols)
-        candidates.append(Candidate(form, mdl, bic, _test_error(form, test)))
+        where = _pole(form, laboratory.problem, test)
+        candidates.append(Candidate(form, mdl, bic, _test_error(form, test), pole=where))
     if not candidates:
         raise LawError("no expression could be fitted to the data")
-    best = min(candidates, key=lambda c: (c.mdl, c.form.complexity))
+    # a curve through a pole between two points of a trace is no law
+    sound = [c for c in candidates if not (ordered and c.pole == "in the data")]
+    best = min(sound or candidates, key=lambda c: (c.mdl, c.form.complexity))
     return Selection(best, _front(candidates), spent, n)
+
+
+def _pole(form: Form, problem: Problem, test: Problem | None) -> str:
+    """Return where the form has a pole, on the training and the held-out rows."""
+    X, groups = problem.X, problem.groups
+    if test is not None and test.sets == problem.sets:
+        X, groups = np.concatenate([X, test.X]), np.concatenate([groups, test.groups])
+    return forms.pole(form, X, groups)
 
 
 def _residual_time(laboratory: Laboratory, i: Individual, data: PackedData) -> float:
@@ -389,31 +403,30 @@ def law_form(
         units = [
             unit_text(u) for u in forms.constant_units(form, problem.units, problem.target_unit)
         ]
+
+    def number(k: int, g: int) -> dict[str, float | None]:
+        name = form.names[k]
+        entry = {"value": form.value(name, g), "standard_error": form.standard_error(name, g)}
+        if candidate.block_errors is not None:
+            entry["block_error"] = float(candidate.block_errors[k, g])
+        return entry
+
     constants: dict[str, Any] = {}
     for k, (name, unit) in enumerate(zip(form.names, units, strict=True)):
         if form.tokens[form.leaves[k]] == PRIVATE and len(cases) > 1:
             constants[name] = {
                 "unit": unit,
-                "per_case": {
-                    case: {
-                        "value": form.value(name, g),
-                        "standard_error": form.standard_error(name, g),
-                    }
-                    for g, case in enumerate(cases)
-                },
+                "per_case": {case: number(k, g) for g, case in enumerate(cases)},
             }
         else:
-            constants[name] = {
-                "unit": unit,
-                "value": form.value(name),
-                "standard_error": form.standard_error(name),
-            }
+            constants[name] = {"unit": unit, **number(k, 0)}
     expression = tidy(form.text(problem.columns), problem.columns)
     extra = {
         "template": tidy(form.text(problem.columns, symbolic=True), problem.columns),
         "bic": candidate.bic,
         "mdl": candidate.mdl,
         "python": expression,
+        "pole": candidate.pole or None,
     }
     if note:
         extra["note"] = note

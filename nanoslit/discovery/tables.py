@@ -86,7 +86,7 @@ class TableTask:
             result,
             cases=self.cases,
             baselines=rivals,
-            eligible=consistent,
+            eligible=None if consistent else (),
         )
 
 
@@ -125,9 +125,10 @@ class ResultsTask:
         hold_out: Sequence[str] = (),
         voltage: str = "mid",
         charge: str = "auto",
+        salt: bool = False,
     ) -> ResultsTask:
         """Read result files; those whose name is in ``hold_out`` only test."""
-        options = ResistanceOptions(voltage, charge)
+        options = ResistanceOptions(voltage, charge, salt)
         names = [p.stem for p in paths]
         repeated = {n for n in names if names.count(n) > 1}
         if repeated:

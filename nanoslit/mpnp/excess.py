@@ -56,7 +56,7 @@ def equilibrium_table(simulation: Simulation, potentials: Floats) -> dict[str, F
         v = float(volt) / s.scales.potential
         u = s.equilibrium(v, u)
         local = s.cell.with_ghosts(u)
-        stored = s.equations.stored(s.equations.compose(local))
+        stored = s.equations.stored(local)
         charges = s.cell.sum(s.observer.charges(local, stored, v))
         instant = s.cell.sum(s.observer.instant(local))
         rows.append(s.observer.record(charges, np.zeros_like(charges), instant))

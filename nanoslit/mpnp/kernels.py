@@ -31,7 +31,15 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["STEEP", "compose_nodes", "jacobian_blocks", "residual_sums", "stored_amounts"]
+__all__ = [
+    "STEEP",
+    "compose_nodes",
+    "flux_scale",
+    "ion_fluxes",
+    "jacobian_blocks",
+    "residual_sums",
+    "stored_amounts",
+]
 
 STEEP = 8.0
 """Ratio of neighbouring concentrations above which the compact correction fades."""
@@ -145,6 +153,17 @@ def ion_fluxes(
 
 
 @_compiled
+def flux_scale(c: Floats, diffusivity: Floats, conductance: Floats, k: Any, l: Any) -> float:  # noqa: E741
+    """Return the sum over edges and ions of (area D max(c) / h)^2."""
+    total = 0.0
+    for e in range(k.size):
+        for j in range(diffusivity.size):
+            largest = max(c[k[e], j], c[l[e], j]) * diffusivity[j] * conductance[e]
+            total += largest * largest
+    return total
+
+
+@_compiled
 def residual_sums(
     u: Floats,
     fluxes: Floats,
@@ -181,20 +200,28 @@ def residual_sums(
 
 @_compiled
 def _add_storage(
-    block: Floats, weight: float, c: Floats, packing: Floats, z: Floats, j: int, shift: float
+    out: Floats,
+    at: int,
+    weight: float,
+    c: Floats,
+    packing: Floats,
+    i: int,
+    z: Floats,
+    j: int,
+    shift: float,
 ) -> None:
-    """Add weight * dc_j/du to row 1 + j (times shift) and to the Poisson row."""
+    """Add weight * dc_j/du of node i to row 1 + j (times shift) and the Poisson row."""
     m = z.size
     mean = 0.0
-    for i in range(m):
-        mean += z[i] * packing[i]
-    w = weight * c[j]
-    block[1 + j, 0] += shift * w * (mean - z[j])
-    block[0, 0] -= z[j] * w * (mean - z[j])
-    for i in range(m):
-        slope = (1.0 if i == j else 0.0) - packing[i]
-        block[1 + j, 1 + i] += shift * w * slope
-        block[0, 1 + i] -= z[j] * w * slope
+    for a in range(m):
+        mean += z[a] * packing[i, a]
+    w = weight * c[i, j]
+    out[at, 1 + j, 0] += shift * w * (mean - z[j])
+    out[at, 0, 0] -= z[j] * w * (mean - z[j])
+    for a in range(m):
+        slope = (1.0 if a == j else 0.0) - packing[i, a]
+        out[at, 1 + j, 1 + a] += shift * w * slope
+        out[at, 0, 1 + a] -= z[j] * w * slope
 
 
 @_compiled
@@ -210,6 +237,42 @@ def _add_diffusivity(
     for i in range(m):
         row[0] += factor * gradient[i] * c[i] * (mean - z[i])
         row[1 + i] += factor * (gradient[i] * c[i] - total * packing[i])
+
+
+@_compiled
+def _add_row(
+    out: Floats, here: int, there: int, own: Floats, other: Floats, sign: float
+) -> None:
+    """Add what an edge's flux gives to the diagonal and the other block of one row."""
+    b = own.shape[0]
+    for i in range(b):
+        for j in range(b):
+            out[here, i, j] += sign * own[i, j]
+    if there >= 0:
+        for i in range(b):
+            for j in range(b):
+                out[there, i, j] += sign * other[i, j]
+
+
+@_compiled
+def _add_compact(
+    out: Floats,
+    here: int,
+    there: int,
+    weight: float,
+    c: Floats,
+    packing: Floats,
+    p: int,
+    q: int,
+    z: Floats,
+    shift: float,
+) -> None:
+    """Add the compact storage that node p takes from its neighbour q."""
+    for j in range(z.size):
+        _, own, other = compact_difference(c[p, j], c[q, j])
+        _add_storage(out, here, weight * own, c, packing, p, z, j, shift)
+        if there >= 0:
+            _add_storage(out, there, weight * other, c, packing, q, z, j, shift)
 
 
 @_compiled
@@ -230,20 +293,25 @@ def jacobian_blocks(
     w_kl: Floats,
     w_lk: Floats,
     shift: float,
-) -> tuple[Floats, Floats, Floats]:
-    """Return the diagonal blocks and those of each edge (row k by l, row l by k).
+    at: Any,
+    at_kl: Any,
+    at_lk: Any,
+    out: Floats,
+) -> None:
+    """Add the blocks of the Jacobian to ``out`` (blocks, fields, fields), zero before.
 
-    ``gradient`` (n, ions, ions) holds dD_i/dc_j, with length 0 where D is constant.
+    ``at`` (n_owned,) and ``at_kl``, ``at_lk`` (n_edges,) say where the diagonal blocks and
+    those of row k by l and of row l by k belong; -1 where this rank has no such row, or
+    the column is the reservoir. ``gradient`` (n, ions, ions) holds dD_i/dc_j, with length 0
+    where D is constant.
     """
     n, m = volume.size, z.size
     b = m + 1
-    diagonal = np.zeros((n, b, b))
-    to_l, to_k = np.zeros((k.size, b, b)), np.zeros((k.size, b, b))
     by_k, by_l = np.zeros((b, b)), np.zeros((b, b))
     variable = gradient.shape[0] > 0
     for i in range(n):
         for j in range(m):
-            _add_storage(diagonal[i], volume[i], c[i], packing[i], z, j, shift)
+            _add_storage(out, at[i], volume[i], c, packing, i, z, j, shift)
     for e in range(k.size):
         p, q = k[e], l[e]
         by_k[:, :] = 0.0
@@ -276,18 +344,10 @@ def jacobian_blocks(
                 _add_diffusivity(by_k[1 + j], whole, gradient[p, j], c[p], packing[p], z)
                 _add_diffusivity(by_l[1 + j], whole, gradient[q, j], c[q], packing[q], z)
         if p < n:
-            diagonal[p] += by_k
+            _add_row(out, at[p], at_kl[e], by_k, by_l, 1.0)
+            if w_kl[e] != 0.0:
+                _add_compact(out, at[p], at_kl[e], w_kl[e], c, packing, p, q, z, shift)
         if q < n:
-            diagonal[q] -= by_l
-        to_l[e] = by_l
-        to_k[e] = -by_k
-        for j in range(m):
-            if p < n:
-                _, own, other = compact_difference(c[p, j], c[q, j])
-                _add_storage(diagonal[p], w_kl[e] * own, c[p], packing[p], z, j, shift)
-                _add_storage(to_l[e], w_kl[e] * other, c[q], packing[q], z, j, shift)
-            if q < n:
-                _, own, other = compact_difference(c[q, j], c[p, j])
-                _add_storage(diagonal[q], w_lk[e] * own, c[q], packing[q], z, j, shift)
-                _add_storage(to_k[e], w_lk[e] * other, c[p], packing[p], z, j, shift)
-    return diagonal, to_l, to_k
+            _add_row(out, at[q], at_lk[e], by_l, by_k, -1.0)
+            if w_lk[e] != 0.0:
+                _add_compact(out, at[q], at_lk[e], w_lk[e], c, packing, q, p, z, shift)

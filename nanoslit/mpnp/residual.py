@@ -24,6 +24,7 @@ owned ones, ghosts, and last the reservoir.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,6 +92,30 @@ class Scales:
         return self.concentration * self.length**2
 
 
+@dataclass(frozen=True)
+class BlockPattern:
+    """Block rows of the owned nodes in compressed form.
+
+    Attributes
+    ----------
+    start : ndarray of int, shape (n_owned + 1,)
+        First block of each row.
+    columns : ndarray of int, shape (n_blocks,)
+        Global node of each block.
+    diagonal : ndarray of int, shape (n_owned,)
+        Number of the diagonal block of each row.
+    kl, lk : ndarray of int, shape (n_edges,)
+        Number of the block in row k and column l of each edge, and of that in row l and
+        column k; -1 where the row is not owned or the column is the reservoir.
+    """
+
+    start: Ints
+    columns: Ints
+    diagonal: Ints
+    kl: Ints
+    lk: Ints
+
+
 class Subdomain:
     """The nodes and edges of one rank: owned nodes, then ghosts, last the reservoir.
 
@@ -125,6 +150,26 @@ class Subdomain:
         ghost = self.n_owned + np.searchsorted(self.ghosts, nodes)
         local = np.where(self.owns(nodes), nodes - self.start, ghost)
         return np.where(nodes < 0, self.n_local, local)
+
+    @cached_property
+    def pattern(self) -> BlockPattern:
+        """Where the blocks of the Jacobian's owned rows stand."""
+        n, to_global = self.n_owned, self.globals()
+        reservoir = self.n_local  # adds to diagonals only
+        from_k = np.flatnonzero((self.k < n) & (self.l < reservoir))
+        from_l = np.flatnonzero((self.l < n) & (self.k < reservoir))
+        rows = np.concatenate([np.arange(n), self.k[from_k], self.l[from_l]])
+        columns = np.concatenate(
+            [to_global[:n], to_global[self.l[from_k]], to_global[self.k[from_l]]]
+        )
+        order = np.lexsort((columns, rows))
+        place = np.empty_like(order)
+        place[order] = np.arange(order.size)
+        at_kl, at_lk = (np.full(self.k.size, -1, dtype=np.int64) for _ in range(2))
+        at_kl[from_k] = place[n : n + from_k.size]
+        at_lk[from_l] = place[n + from_k.size :]
+        start = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+        return BlockPattern(start, columns[order], place[:n], at_kl, at_lk)
 
     def globals(self) -> Ints:
         """Return the global numbers of owned and ghost nodes."""
@@ -203,9 +248,13 @@ class LocalEquations:
         """Return the composition of a state of shape (n, fields)."""
         return compose(u[:, 1:].T, u[:, 0], self.z, self.c_bulk, self.v)
 
-    def stored(self, comp: Composition) -> Floats:
-        """Return S c of the owned nodes (n_owned, n_ions)."""
-        return self._stored(np.ascontiguousarray(comp.c.T))
+    def concentrations(self, u: Floats) -> Floats:
+        """Return the concentrations (n, n_ions) of a state."""
+        return self._nodes(u)[0]
+
+    def stored(self, u: Floats) -> Floats:
+        """Return S c of the owned nodes (n_owned, n_ions) in a local state."""
+        return self._stored(self._nodes(u)[0])
 
     def _stored(self, c: Floats) -> Floats:
         sub = self.sub
@@ -294,31 +343,33 @@ class LocalEquations:
         """Return area (phi_k - phi_l)/h on every edge."""
         return np.asarray(self.permittance * (u[self.sub.k, 0] - u[self.sub.l, 0]))
 
-    def ion_flux(self, u: Floats) -> Floats:
-        """Return area times flux from k to l on every edge (n_edges, n_ions)."""
+    def ion_flux(self, u: Floats, edges: Ints | None = None) -> Floats:
+        """Return area times flux from k to l on every edge, or some (n_edges, n_ions)."""
         c, ln_gamma, _ = self._nodes(u)
-        return self._fluxes(u, c, ln_gamma)
+        return self._fluxes(u, c, ln_gamma, edges)
 
-    def _fluxes(self, u: Floats, c: Floats, ln_gamma: Floats) -> Floats:
+    def _fluxes(
+        self, u: Floats, c: Floats, ln_gamma: Floats, edges: Ints | None = None
+    ) -> Floats:
         d, _ = self.node_diffusivity(c)
-        return np.asarray(
-            kernels.ion_fluxes(
-                u, c, ln_gamma, self.z, self.floor, d, self.conductance, self.sub.k, self.sub.l
-            )
-        )
+        chosen = slice(None) if edges is None else edges
+        g, k, l = self.conductance[chosen], self.sub.k[chosen], self.sub.l[chosen]  # noqa: E741
+        return np.asarray(kernels.ion_fluxes(u, c, ln_gamma, self.z, self.floor, d, g, k, l))
 
     def flux_scale(self, u: Floats) -> float:
         """Return the sum over edges and ions of (area D c / h)^2, for rounding errors."""
         c, sub = self._nodes(u)[0], self.sub
-        largest = np.maximum(c[sub.k], c[sub.l]) * self.diffusivity
-        return float(((self.conductance[:, None] * largest) ** 2).sum())
+        return float(kernels.flux_scale(c, self.diffusivity, self.conductance, sub.k, sub.l))
 
-    def wall_charge(self, u: Floats, voltage: float) -> Floats:
-        """Return the charge of each wall node of this rank (n_walls,)."""
+    def wall_charge(self, u: Floats, voltage: float, stored: Floats | None = None) -> Floats:
+        """Return the charge of each wall node of this rank (n_walls,).
+
+        ``stored`` spares the calculation of S c where it is known.
+        """
         if self.stern is not None:
             return np.asarray(self.stern * (self.wall_factor * voltage - u[self.wall_node, 0]))
         sub = self.sub
-        stored = self._stored(self._nodes(u)[0])
+        stored = self.stored(u) if stored is None else stored
         none = np.zeros((sub.k.size, self.n_ions))
         gauss = kernels.residual_sums(
             u, none, stored, self.z, self.permittance, sub.k, sub.l, 0.0, np.zeros_like(stored)
@@ -327,19 +378,21 @@ class LocalEquations:
 
     # -- Jacobian ----------------------------------------------------------------
 
-    def jacobian(self, u: Floats, shift: float) -> tuple[Floats, Floats, Floats]:
-        """Return the blocks of the Jacobian.
+    def jacobian(self, u: Floats, shift: float) -> Floats:
+        """Return the Jacobian of the owned rows.
 
         Returns
         -------
-        diagonal : ndarray, shape (n_owned, fields, fields)
-        to_l, to_k : ndarray, shape (n_edges, fields, fields)
-            Derivative of row block k by the state in l, and of row block l by k.
+        ndarray, shape (n_blocks, fields, fields)
+            In the order of ``sub.pattern``; overwritten by the next call.
         """
         sub = self.sub
+        pattern = sub.pattern
         c, ln_gamma, packing = self._nodes(u)
         d, gradient = self.node_diffusivity(c)
-        diagonal, to_l, to_k = kernels.jacobian_blocks(
+        blocks = self._blocks
+        blocks[:] = 0.0
+        kernels.jacobian_blocks(
             u,
             c,
             ln_gamma,
@@ -356,34 +409,37 @@ class LocalEquations:
             self.compact_kl,
             self.compact_lk,
             shift,
+            pattern.diagonal,
+            pattern.kl,
+            pattern.lk,
+            blocks,
         )
-        self._wall_rows(diagonal, to_l, to_k)
-        return diagonal, to_l, to_k
-
-    def _wall_rows(self, diagonal: Floats, to_l: Floats, to_k: Floats) -> None:
+        diagonal = pattern.diagonal[self.wall_node]
         if self.stern is not None:
-            diagonal[self.wall_node, 0, 0] += self.stern
-            return
-        wall = np.zeros(self.sub.n_local + 1, bool)
-        wall[self.wall_node] = True
-        diagonal[self.wall_node, 0, :] = 0.0
-        diagonal[self.wall_node, 0, 0] = self.wall_scale
-        to_l[wall[self.sub.k], 0, :] = 0.0
-        to_k[wall[self.sub.l], 0, :] = 0.0
+            blocks[diagonal, 0, 0] += self.stern
+        else:
+            blocks[self._wall_blocks, 0, :] = 0.0
+            blocks[diagonal, 0, 0] = self.wall_scale
+        return blocks
+
+    @cached_property
+    def _blocks(self) -> Floats:
+        return np.zeros((self.sub.pattern.columns.size, self.n_fields, self.n_fields))
+
+    @cached_property
+    def _wall_blocks(self) -> Ints:
+        """All blocks in the rows of wall nodes."""
+        start = self.sub.pattern.start
+        rows = np.repeat(np.arange(self.sub.n_owned), np.diff(start))
+        return np.flatnonzero(np.isin(rows, self.wall_node))
 
     # -- parts of the flux on chosen edges ----------------------------------------
 
-    def flux_parts(
-        self, u: Floats, comp: Composition, edges: Ints
-    ) -> tuple[Floats, Floats, Floats]:
+    def flux_parts(self, u: Floats, edges: Ints) -> tuple[Floats, Floats, Floats]:
         """Return diffusion, migration, steric (n_ions, n) on local edges, times area."""
         k, l = self.sub.k[edges], self.sub.l[edges]  # noqa: E741
-        if self.variable:
-            nodes, _ = self.node_diffusivity(comp.c.T)
-            d = 0.5 * (nodes[k] + nodes[l]).T
-        else:
-            d = self.diffusivity[:, None]
-        side_k, side_l = _take(comp, k), _take(comp, l)
+        side_k, side_l = self.compose(u[k]), self.compose(u[l])
+        d = 0.5 * sum(self.node_diffusivity(side.c.T)[0].T for side in (side_k, side_l))
         parts = split_flux(
             side_k,
             side_l,
@@ -394,9 +450,3 @@ class LocalEquations:
         )
         g = self.conductance[edges] * d
         return g * parts[0], g * parts[1], g * parts[2]
-
-
-def _take(comp: Composition, nodes: Ints) -> Composition:
-    return Composition(
-        comp.c[:, nodes], comp.ln_c[:, nodes], comp.ln_gamma[nodes], comp.packing[:, nodes]
-    )

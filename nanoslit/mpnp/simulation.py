@@ -203,7 +203,7 @@ class Simulation:
     def _stored(self, u: Floats) -> Floats:
         """Return the amounts S c of the owned nodes (n_owned, n_ions)."""
         eq = self.equations
-        return eq.stored(eq.compose(self.cell.with_ghosts(u)))
+        return eq.stored(self.cell.with_ghosts(u))
 
     # -- stepping --------------------------------------------------------------------
 
@@ -310,10 +310,11 @@ class Simulation:
         """Return the weighted local error of the order used and its neighbours."""
         h = self.history
         errors = {}
+        scale = self._error_scale(stored)
         for q in (h.order - 1, h.order, h.order + 1):
             e = h.error(t, stored, q) if q <= MAX_ORDER else None
             if e is not None:
-                errors[q] = self._norm(e, stored)
+                errors[q] = self._norm(e * scale)
         return errors
 
     def _care(self, t: float, weight: float) -> float:
@@ -326,12 +327,16 @@ class Simulation:
             return min(1.0, weight * self._first_step(self.segment + 1))
         return 1.0
 
-    def _norm(self, error: Floats, stored: Floats) -> float:
-        """Return the weighted root mean square of a local error (1 = tolerance)."""
+    def _error_scale(self, stored: Floats) -> Floats:
+        """Return what local errors of S c are multiplied by: tolerances and weights."""
         bulk = self.equations.volume[:, None] * self.equations.c_bulk
-        scale = self.tolerance * self._signal * (np.abs(stored) + bulk)
-        part = self._weight @ ((error / scale) ** 2).sum(axis=1)
-        return float(np.sqrt(self.cell.sum(np.array([part]))[0]))
+        allowed = self.tolerance * self._signal * (np.abs(stored) + bulk)
+        return np.asarray(np.sqrt(self._weight)[:, None] / allowed)
+
+    def _norm(self, weighted: Floats) -> float:
+        """Return the root of the sum of squares over ranks (1 = tolerance)."""
+        flat = weighted.ravel()
+        return float(np.sqrt(self.cell.sum(np.array([flat @ flat]))[0]))
 
     def _finish_step(
         self, t: float, u: Floats, stored: Floats, w: Floats, proposal: Proposal, end: float
@@ -361,12 +366,9 @@ class Simulation:
         local = self.cell.with_ghosts(u)
         stored = self._stored(u) if stored is None else stored
         self._set_flux_norm(local)
-        partial = np.concatenate(
-            [self.observer.charges(local, stored, voltage), self.observer.instant(local)]
-        )
-        total = self.cell.sum(partial)
-        n = self._n_charges(total)
-        charges, instant = total[:n], total[n:]
+        own = self.observer.charges(local, stored, voltage), self.observer.instant(local)
+        total = self.cell.sum(np.concatenate(own))
+        charges, instant = np.split(total, [own[0].size])
         rates = (
             np.zeros_like(charges)
             if restart
@@ -392,12 +394,6 @@ class Simulation:
         flux = np.array([self.equations.flux_scale(local)])
         self._flux_norm = float(np.sqrt(self.cell.sum(flux)[0]))
 
-    def _n_charges(self, total: Floats) -> int:
-        o = self.observer
-        return (
-            total.size - 4 * len(o.cuts) - 2 * len(self.grid.readings) - (self.equations.n_ions)
-        )
-
     def run(self, on_step: Callable[[Simulation], None] | None = None) -> Traces:
         """Advance to the end of the protocol and return the traces."""
         if not self.history.times:
@@ -418,7 +414,7 @@ class Simulation:
         """Return all that the rest of the run depends on, on rank 0 (collective).
 
         Node values are in natural order, so another number of ranks can go on with them.
-        The kept LU factorisation is left out: it only speeds up a converged solve.
+        The kept LU factorisation is made anew from the state that it belongs to.
 
         Returns
         -------
@@ -428,6 +424,8 @@ class Simulation:
         h = self.history
         states = self.cell.gather(np.stack(h.states, axis=1))
         stored = self.cell.gather(np.stack(h.stored, axis=1))
+        kept = self.cell.factorisation
+        kept["state"] = self.cell.gather(kept["state"])
         if states is None or stored is None:
             return None
         return {
@@ -440,6 +438,7 @@ class Simulation:
                 "step": h.step,
                 "steps_at_order": h.steps_at_order,
             },
+            "factorisation": kept,
             "segment": self.segment,
             "rows": self.recorder.columns(),
             "cost": vars(self.cost).copy(),
@@ -456,6 +455,9 @@ class Simulation:
                 "history": {
                     k: v for k, v in state["history"].items() if k not in ("states", "stored")
                 },
+                "factorisation": {
+                    k: v for k, v in state["factorisation"].items() if k != "state"
+                },
             }
         )
         small = self.cell.share(small)
@@ -467,6 +469,8 @@ class Simulation:
             part = self.cell.scatter(everything)
             setattr(h, name, [part[:, i].copy() for i in range(part.shape[1])])
         self._set_flux_norm(self.cell.with_ghosts(h.states[0]))
+        of = self.cell.scatter(None if state is None else state["factorisation"]["state"])
+        self.cell.factorise({**small["factorisation"], "state": of})
         h.order, h.step = int(kept["order"]), float(kept["step"])
         h.steps_at_order = int(kept["steps_at_order"])
         self.segment = int(small["segment"])

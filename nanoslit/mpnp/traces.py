@@ -65,6 +65,9 @@ SPECS: dict[str, TraceSpec] = {
     "slit_charge_potential": TraceSpec(
         _S, "V", "potential of charge averaged over the slit width at its middle line"
     ),
+    "slit_ion_potential": TraceSpec(
+        (*_S, "ion"), "V", "(mu - mu_bulk)/(z e) averaged over the slit width at its middle"
+    ),
     "slit_charge": TraceSpec(_S, "C m-1", "stored charge: minus the net ionic charge"),
     "slit_ion_content": TraceSpec((*_S, "ion"), "mol m-1", "ions in the slit"),
     "trans_slit_voltage": TraceSpec(_O, "V", "slit potential of slit k+1 minus that of slit k"),
@@ -73,6 +76,12 @@ SPECS: dict[str, TraceSpec] = {
     ),
     **_with_parts("opening_current", _O, "through the opening between slits k and k+1"),
     **_with_parts("mouth_current", _E, "through the opening of the first sheet"),
+    "opening_ion_current": TraceSpec(
+        (*_O, "ion"), "A m-1", "current of each ion through opening k"
+    ),
+    "mouth_ion_current": TraceSpec(
+        (*_E, "ion"), "A m-1", "current of each ion through the opening of the first sheet"
+    ),
     **_with_parts(
         "open_space_current",
         ("electrode", "distance"),
@@ -81,6 +90,9 @@ SPECS: dict[str, TraceSpec] = {
     **_with_parts("slit_current", _S, "along the slit, through the line across its middle"),
     "open_space_potential": TraceSpec(
         _E, "V", "potential of charge in front of the first sheet, mean over the plane"
+    ),
+    "open_space_ion_potential": TraceSpec(
+        (*_E, "ion"), "V", "(mu - mu_bulk)/(z e) in front of the first sheet"
     ),
     "mouth_voltage": TraceSpec(
         _E, "V", "charge potential of slit 1 minus that of the open space"
@@ -206,6 +218,7 @@ class Observer:
             rows.append(np.full(local.size, i))
             signs.append(np.full(local.size, cut.sign))
         self._cut_edges = np.concatenate([*edges, np.zeros(0, np.int64)]).astype(np.int64)
+        self._measured = np.concatenate([self._cut_edges, self._reservoir_edges])
         n = self._cut_edges.size
         data, where = np.concatenate([*signs, []]), np.concatenate([*rows, []])
         self._cut = sparse.csr_matrix((data, (where, np.arange(n))), (len(self.cuts), n))
@@ -234,7 +247,7 @@ class Observer:
             Amounts S c.
         voltage : float
         """
-        q = self.eq.wall_charge(u, voltage)
+        q = self.eq.wall_charge(u, voltage, stored)
         field_ = self.eq.field_flux(u)
         return np.concatenate(
             [
@@ -246,24 +259,24 @@ class Observer:
         )
 
     def instant(self, u: Floats) -> Floats:
-        """Return [cut currents and their parts, readings of phi and mu_charge, outflow].
+        """Return [cut currents, their parts and ions, readings of phi and mu, outflow].
 
         The current itself is not the sum of its parts, which nearly cancel close to
         equilibrium, but equal to it up to their rounding.
         """
         eq = self.eq
-        comp = eq.compose(u)
-        flux = eq.ion_flux(u)
-        parts = (flux[self._cut_edges].T, *eq.flux_parts(u, comp, self._cut_edges))
+        n = self._cut_edges.size
+        flux = eq.ion_flux(u, self._measured)
+        parts = (flux[:n].T, *eq.flux_parts(u, self._cut_edges))
         currents = [self._cut @ (eq.z @ p) for p in parts]
         own = u[: self.sub.n_owned]
-        charge_potential = (own[:, 1:] / eq.z).mean(axis=1)
         return np.concatenate(
             [
                 *currents,
+                (self._cut @ (flux[:n] * eq.z)).ravel(),
                 self._reading @ own[:, 0],
-                self._reading @ charge_potential,
-                -flux[self._reservoir_edges].sum(axis=0),
+                (self._reading @ (own[:, 1:] / eq.z)).ravel(),
+                -flux[n:].sum(axis=0),
             ]
         )
 
@@ -325,10 +338,13 @@ class Observer:
         e, n, m = L["e"], L["n"], self.eq.n_ions
         q, dq = self.unpack_charges(charges), self.unpack_charges(rates)
         nc, nr = len(self.cuts), len(self.grid.readings)
-        ionic, *parts = instant[: 4 * nc].reshape(4, nc) * s.current
-        phi = instant[4 * nc : 4 * nc + nr] * s.potential
-        mu = instant[4 * nc + nr : 4 * nc + 2 * nr] * s.potential
-        outflow = instant[4 * nc + 2 * nr :]
+        ends = np.cumsum([4 * nc, m * nc, nr, m * nr])
+        ionic, by_ion, phi, mu_by_ion, outflow = np.split(instant, ends)
+        ionic, *parts = ionic.reshape(4, nc) * s.current
+        by_ion = by_ion.reshape(nc, m) * s.current
+        phi = phi * s.potential
+        mu_by_ion = mu_by_ion.reshape(nr, m) * s.potential
+        mu = mu_by_ion.mean(axis=1)
         contents = q["contents"]
         slits = contents[: self.n_regions].reshape(e, n, m)
         open_space = contents[self.n_regions : self.n_regions + e]
@@ -337,6 +353,7 @@ class Observer:
             "electrode_current": dq["electrode"] * s.current,
             "exterior_charge": -(open_space @ z) * s.charge,
             "open_space_potential": mu[L["space"]],
+            "open_space_ion_potential": mu_by_ion[L["space"]],
             **self._cut_traces("open_space_current", L["open"], ionic, parts),
             **self._mismatch(dq, ionic / s.current, outflow),
         }
@@ -348,6 +365,9 @@ class Observer:
                 "slit_potential": phi[L["mid"]],
                 "slit_electrochemical_potential": mu[L["mid"]],
                 "slit_charge_potential": mu[L["width"]],
+                "slit_ion_potential": mu_by_ion[L["width"]],
+                "opening_ion_current": by_ion[opening[:, 1:]],
+                "mouth_ion_current": by_ion[opening[:, 0]],
                 "trans_slit_voltage": np.diff(phi[L["mid"]], axis=1),
                 "trans_slit_electrochemical_voltage": np.diff(mu[L["mid"]], axis=1),
                 "mouth_voltage": mu[L["width"][:, 0]] - mu[L["space"]],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["CHECKPOINT_VERSION", "Checkpoints"]
 
 SCHEMA = "nanoslit-checkpoint"
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 def _fill(group: Any, values: dict[str, Any]) -> None:

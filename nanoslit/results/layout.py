@@ -20,6 +20,10 @@ __all__ = ["Table", "Variable", "create", "write_scalars", "write_table"]
 
 _COMPRESS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
 _SMALL = 8192  # bytes that are not worth compressing
+_TEXT_DTYPE = h5py.string_dtype()
+_TEXT = h5py.h5t.py_create(_TEXT_DTYPE, logical=True)  # in the file, and in memory
+_TEXT_OBJECT = h5py.h5t.py_create(_TEXT_DTYPE)
+_SCALAR = h5py.h5s.create(h5py.h5s.SCALAR)
 _CHUNK = 1 << 17  # values in a chunk: 1 MB
 
 
@@ -79,8 +83,14 @@ def _write(group: Any, name: str, v: Variable) -> Any:
 
 def label(dataset: Any, v: Variable) -> None:
     """Attach unit and long name."""
-    dataset.attrs["units"] = v.unit
-    dataset.attrs["long_name"] = v.long_name
+    set_text(dataset, "units", v.unit)
+    set_text(dataset, "long_name", v.long_name)
+
+
+def set_text(item: Any, name: str, text: str) -> None:
+    """Set a new attribute to a text: h5py's own way takes three times as long."""
+    attribute = h5py.h5a.create(item.id, name.encode(), _TEXT, _SCALAR)
+    attribute.write(np.array(text, dtype=_TEXT_DTYPE), mtype=_TEXT_OBJECT)
 
 
 def write_table(group: Any, table: Table) -> None:
@@ -110,4 +120,5 @@ def write_scalars(
     for name, value in values.items():
         dataset = group.create_dataset(name, data=np.nan if value is None else value)
         unit, text = units.get(name, ("1", name.replace("_", " ")))
-        dataset.attrs["units"], dataset.attrs["long_name"] = unit, text
+        set_text(dataset, "units", unit)
+        set_text(dataset, "long_name", text)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nanoslit.case import Case
 
-__all__ = ["ERROR_ESTIMATES", "describe"]
+__all__ = ["ERROR_ESTIMATES", "describe", "describe_attempt"]
 
 ERROR_ESTIMATES = {
     "coarse": "mesh preset coarse: for first looks; local time error 5e-3 per step",
@@ -66,6 +66,27 @@ def describe(case: Case, comm: Any = None) -> dict[str, Any]:
         except PackageNotFoundError:
             out[f"version_{name}"] = "none"
     return out | _libraries()
+
+
+def describe_attempt(comm: Any, time: float) -> dict[str, Any]:
+    """Return who continues a run, and from where.
+
+    Parameters
+    ----------
+    comm : mpi4py communicator, optional
+    time : float
+        Simulated time at the start [s].
+    """
+    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or ""
+    count = os.environ.get("SLURM_RESTART_COUNT") or os.environ.get("NANOSLIT_RESTARTS") or "0"
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "from_time": time,
+        "ranks": 1 if comm is None else comm.size,
+        "host": socket.gethostname(),
+        "job": job,
+        "restart": int(count) if count.isdigit() else 0,
+    }
 
 
 def _libraries() -> dict[str, str]:

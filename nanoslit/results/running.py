@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from nanoslit.errors import ConvergenceError, ResultFileError
 from nanoslit.mpnp.excess import add_excess
 from nanoslit.mpnp.simulation import Simulation
 from nanoslit.results.checkpoint import Checkpoints
 from nanoslit.results.files import require_result, write_result
-from nanoslit.results.provenance import describe
+from nanoslit.results.provenance import describe, describe_attempt
 from nanoslit.results.snapshots import Snapshots, snapshot_times
 
 if TYPE_CHECKING:
@@ -68,6 +71,8 @@ class _Run:
     path: Path
     key: str
     warn: Callable[[str], None]
+    comm: Any = None
+    attempts: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.checkpoints = Checkpoints(self.path, self.key)
@@ -88,11 +93,14 @@ class _Run:
         if s.cell.share(state is not None):
             s.restore(state["simulation"] if state else None)
             self.snapshots = Snapshots.restore(s, state["snapshots"] if state else None)
+            if state and "attempts" in state:
+                self.attempts = json.loads(bytes(state["attempts"]))
         else:
             s.start()
             self.snapshots = Snapshots(snapshot_times(s.case))
             self.snapshots(s)
         self.begin_time = s.time
+        self.attempts.append(describe_attempt(self.comm, s.time))
 
     def save(self) -> None:
         """Write a checkpoint (collective).
@@ -107,7 +115,10 @@ class _Run:
         snapshots = self.snapshots.state(self.simulation)
         if state is not None and snapshots is not None:
             try:
-                self.checkpoints.write({"simulation": state, "snapshots": snapshots})
+                attempts = np.frombuffer(json.dumps(self.attempts).encode(), np.uint8)
+                self.checkpoints.write(
+                    {"simulation": state, "snapshots": snapshots, "attempts": attempts}
+                )
             except OSError as problem:
                 error = problem
         self.simulation.cell.fail_together(error)
@@ -136,6 +147,7 @@ class _Run:
         traces = s.traces()
         add_excess(s, traces)
         provenance["checkpoint_time"] = self.file_time
+        provenance["attempts"] = json.dumps(self.attempts)
         write_result(self.path, s, traces, self.snapshots, provenance, comm)
         if self.root:
             self.checkpoints.remove()
@@ -231,7 +243,7 @@ def run_case(
         return True
     with Simulation(case, comm) as simulation:  # which loads the libraries to be described
         provenance = describe(case, comm) if comm is None or comm.rank == 0 else {}
-        run = _Run(simulation, path, key, warn)
+        run = _Run(simulation, path, key, warn, comm)
         run.start(resume)
         if not _advance(run, checkpoint_every, stop or (lambda: False), report):
             run.save()

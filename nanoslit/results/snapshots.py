@@ -247,11 +247,10 @@ class FieldBlocks:
         s = self.simulation
         eq, scales = s.equations, s.scales
         u = s.cell.with_ghosts(state)
-        comp = eq.compose(u)
         n = s.cell.sub.n_owned
         out = {
             "phi": u[:n, 0] * scales.potential,
-            "concentration": comp.c[:, :n].T * scales.concentration,
+            "concentration": eq.concentrations(u)[:n] * scales.concentration,
         }
         density = eq.ion_flux(u) / (eq.conductance * self._distance)[:, None]
         unit = scales.concentration * scales.length / scales.time

@@ -239,7 +239,8 @@ def summarise(traces: Traces, case: Case, cost: dict[str, Any] | None = None) ->
     dict
         ``openings`` and ``openings_electrochemical`` (and, for a full cell, the same of
         the negative electrode), ``cv_area`` [W m^-1], ``capacitance`` [F m^-1],
-        ``dissipated_energy`` [J m^-1], ``flux_parts`` [A m^-1], ``balances``, ``cost``.
+        ``dissipated_energy`` [J m^-1], ``flux_parts`` [A m^-1] (those of the open space at
+        ``open_space_distances`` [m]), ``balances``, ``cost``.
     """
     rows = traces.in_cycle()
     time, v = traces["time"][rows], traces["applied_potential"][rows]
@@ -257,6 +258,7 @@ def summarise(traces: Traces, case: Case, cost: dict[str, Any] | None = None) ->
         "largest_current": float(np.abs(i).max()),
         "largest_charge": float(np.abs(q).max()),
         "geometry": geometry_numbers(case),
+        "open_space_distances": traces.distances.tolist(),
     }
     protocol = case.protocol
     if isinstance(protocol, CyclicVoltammetry):

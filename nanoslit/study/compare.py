@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +13,14 @@ import numpy as np
 from nanoslit.circuit.ladder import NanoCircuit
 from nanoslit.circuit.laws import LadderLaw
 from nanoslit.errors import CircuitError, LawError
-from nanoslit.study.parameters import Cell, LadderParameters, fit
+from nanoslit.study.parameters import (
+    POTENTIALS,
+    Cell,
+    LadderParameters,
+    fit,
+    ladder_parameters,
+    read_cell,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,13 +32,17 @@ if TYPE_CHECKING:
 __all__ = ["MODELS", "Model", "Outcome", "compare", "models_of", "usable_form"]
 
 MODELS = {
-    "law": "the discovered law",
-    "paper": "R_c (1 - gamma |Q|/Q_max), each resistor with its own numbers",
+    "law": "the discovered law, C(u) of a slit in equilibrium, potential of the counter-ions",
+    "donnan": "R_c/sqrt(1 + X^2), X = |Q|/(charge of the slit's bulk ions), otherwise the same",
+    "paper": "R_c (1 - gamma |Q|/Q_max), otherwise the same",
+    "paper, mean potential": "the same in the potential of charge, the mean over all ions",
+    "paper, constant C": "the same with a constant C_slit",
     "line": "transmission line: constant resistors and capacitors",
     "bent": "constant resistors, C(u) = C (1 + a u^2)",
     "line refitted": "transmission line, all R and C fitted to this voltammogram",
     "bent refitted": "constant resistors, C(u); all R, C and a fitted to this voltammogram",
 }
+"""Circuits, best first in what they know; each of the first five drops one thing."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +54,13 @@ class Model:
     name : str
         Out of :data:`MODELS`.
     make : callable
-        ``make(sheets)`` returns the circuit for a number of slits; resistors of slits
-        beyond those of the training cell are its innermost ones.
+        ``make(cell)`` returns the circuit for a cell, of which it uses the number of slits
+        and the window alone; slits beyond those of the training cell are like its inner
+        ones.
     """
 
     name: str
-    make: Callable[[int], NanoCircuit]
+    make: Callable[[Cell], NanoCircuit]
 
 
 @dataclass(frozen=True)
@@ -94,87 +108,163 @@ def usable_form(law: ResistanceLaw) -> tuple[LawForm, str]:
     raise LawError("no law of the front can be followed by a circuit")
 
 
-def _stretch(values: Array, sheets: int) -> Array:
-    """Return values of the resistors (mouth first) for another number of slits."""
-    index = np.minimum(np.arange(sheets), len(values) - 1)
-    return np.asarray(values[index][None])
+def _stretch(values: Array, slits: int) -> Array:
+    """Return values of the slits (or of what feeds them) for another number of slits."""
+    first, inner, last = values[:-1], values[-2:-1], values[-1:]
+    longer = np.repeat(inner, max(slits - len(values), 0))
+    return np.asarray(np.concatenate([first, longer, last])[None][:, _kept(len(values), slits)])
 
 
-def models_of(cell: Cell, p: LadderParameters, law: ResistanceLaw | None) -> list[Model]:
-    """Return the circuits of a training cell, those fitted to its voltammogram last."""
+def _kept(had: int, slits: int) -> list[int]:
+    """Return which of the slits to keep: the first ones and the last."""
+    return [*range(slits - 1), max(had, slits) - 1]
 
-    def paper(n: int) -> NanoCircuit:
+
+def models_of(cell: Cell, law: ResistanceLaw | None) -> list[Model]:
+    """Return the circuits of a training cell, those fitted to its voltammogram last.
+
+    Parameters
+    ----------
+    cell : Cell
+        In the potential of the counter-ions.
+    law : ResistanceLaw, optional
+    """
+    p = ladder_parameters(cell)
+    mean = read_cell(cell.path, "electrochemical")
+    q = ladder_parameters(mean)
+
+    def constant(other: Cell) -> NanoCircuit:
+        return NanoCircuit(**_paper(q, other), c_slit=q.c_slit)
+
+    def line(other: Cell) -> NanoCircuit:
         return NanoCircuit(
-            n, _stretch(p.r_c, n), _stretch(p.gamma, n), p.c_slit, p.r_open, p.c_open,
-            q_max=_stretch(p.q_max, n), basis="per depth",
+            other.slits, _stretch(q.r_constant, other.slits), 0.0, q.c_slit, q.r_open, q.c_open,
+            basis="per depth",
         )  # fmt: skip
 
-    def line(n: int) -> NanoCircuit:
+    def bent(other: Cell) -> NanoCircuit:
         return NanoCircuit(
-            n, _stretch(p.r_constant, n), 0.0, p.c_slit, p.r_open, p.c_open, basis="per depth"
-        )
-
-    def bent(n: int) -> NanoCircuit:
-        return NanoCircuit(
-            n, _stretch(p.r_constant, n), 0.0, p.c_zero, p.r_open, p.c_open,
-            basis="per depth", c_law="1 + a*u**2", c_law_constants={"a": p.c_bend},
+            other.slits, _stretch(q.r_constant, other.slits), 0.0, q.c_zero, q.r_open, q.c_open,
+            basis="per depth", c_law="1 + a*u**2", c_law_constants={"a": q.c_bend},
         )  # fmt: skip
 
-    models = [Model("paper", paper), Model("line", line), Model("bent", bent)]
+    models = [
+        Model("donnan", _donnan(cell, p)),
+        Model("paper", lambda c: NanoCircuit(**_paper(p, c), **_equilibrium(p, c))),
+        Model("paper, mean potential",
+              lambda c: NanoCircuit(**_paper(q, c), **_equilibrium(q, c))),
+        Model("paper, constant C", constant),
+        Model("line", line),
+        Model("bent", bent),
+        Model("line refitted", _refitted(mean, q, bent=False)),
+        Model("bent refitted", _refitted(mean, q, bent=True)),
+    ]  # fmt: skip
     if law is not None:
-        models.insert(0, Model("law", _with_law(cell, p, law)))
-    models.append(Model("line refitted", _refitted(cell, p, bent=False)))
-    models.append(Model("bent refitted", _refitted(cell, p, bent=True)))
+        models.insert(0, Model("law", _with_law(cell.path, law)))
     return models
 
 
-def _with_law(
-    cell: Cell, p: LadderParameters, law: ResistanceLaw
-) -> Callable[[int], NanoCircuit]:
-    """Return the circuit with the discovered law.
+def _paper(p: LadderParameters, cell: Cell) -> dict[str, Any]:
+    """Return the arguments of a circuit with the paper's law, all but its capacitances."""
+    n = cell.slits
+    return {
+        "n_slits": n, "r_c": _stretch(p.r_c, n), "gamma": _stretch(p.gamma, n),
+        "q_max": _stretch(p.q_max, n), "r_open": p.r_open, "c_open": p.c_open,
+        "basis": "per depth",
+    }  # fmt: skip
+
+
+def _equilibrium(p: LadderParameters, cell: Cell) -> dict[str, Any]:
+    """Return C_slit and C(u) of slits in equilibrium over the window of a cell."""
+    u = cell.potentials()
+    _, capacitance = cell.equilibrium(u)
+    zero = float(cell.equilibrium(np.zeros(1))[1][0])
+    return {
+        "c_slit": _stretch(p.length, cell.slits) * zero,
+        "c_law": {"potential": u, "factor": capacitance / zero},
+    }
+
+
+def _donnan(cell: Cell, p: LadderParameters) -> Callable[[Cell], NanoCircuit]:
+    """Return the circuit with a resistance in proportion to 1/(ions of the Donnan slit)."""
+    x = cell.slit_charge / cell.bulk_charge
+    shape = cell.resistor_current / np.sqrt(1 + x**2)
+    r = np.array([
+        fit(shape[:, [k]], cell.voltage[:, k], cell.weight)[0][0] for k in range(cell.slits)
+    ])  # fmt: skip
+
+    def make(other: Cell) -> NanoCircuit:
+        ladder = LadderLaw(
+            "I*R_c/sqrt(1 + X_inner**2)", {"R_c": _stretch(r, other.slits)},
+            bulk_charge=cell.bulk_charge, voltage=cell.potential,
+        )  # fmt: skip
+        return NanoCircuit(
+            other.slits, r_open=p.r_open, c_open=p.c_open, law=ladder, basis="per depth",
+            **_equilibrium(p, other),
+        )  # fmt: skip
+
+    return make
+
+
+def _with_law(path: Path, law: ResistanceLaw) -> Callable[[Cell], NanoCircuit]:
+    """Return the circuit with the discovered law, in the potential that it is about.
 
     Openings have the law's constants of this cell. The mouth is no data set of the law:
-    it has the constants of the first opening and a factor of its own, fitted to its
-    voltage.
+    it has the constants of the first opening, follows the charge of slit 1 and has a factor
+    of its own, fitted to its voltage.
     """
+    kind = str(law.meaning.get("voltage"))
+    cell = read_cell(path, kind if kind in POTENTIALS else "electrochemical")
+    p = ladder_parameters(cell)
     form, _ = usable_form(law)
-    governor = law.governor
-    names = form.constants
     cases = [f"{cell.path.stem}:{k}" for k in range(1, cell.slits)]
     missing = [c for c in cases if form.cases and c not in form.cases]
     if missing:
         raise LawError(f"the law has no data sets {missing}; it has {list(form.cases)}")
     values = [form.values(c if form.cases else None) for c in cases]
-    constants = {n: np.array([values[0][n], *(v[n] for v in values)]) for n in names}
-    q_max = float(p.q_max.max())
+    constants = {n: np.array([values[0][n], *(v[n] for v in values)]) for n in form.constants}
+    top = np.abs(cell.slit_charge).max(axis=0)
+    q_max = _governing(top, law.governor)
     charge = np.abs(cell.slit_charge[:, 0])
-    inner = np.zeros_like(charge) if governor == "outer" else charge
     columns = {"I": cell.resistor_current[:, 0]}
-    for kind, scale in (("q", q_max), ("X", cell.bulk_charge)):
-        columns |= {f"{kind}_{g}": inner / scale for g in ("outer", "inner", "mean")}
+    for kind, scale in (("q", top[0]), ("X", cell.bulk_charge)):
+        columns |= {f"{kind}_{g}": charge / scale for g in ("outer", "inner", "mean")}
     shape = form(columns, cases[0] if form.cases else None)
     (factor,), _ = fit(np.asarray(shape)[:, None], cell.voltage[:, 0], cell.weight)
-    own = np.ones(cell.slits)
-    own[0] = factor
+    at_mouth = re.sub(r"\b([qX])_(outer|mean)\b", r"\1_inner", form.expression)
+    common: dict[str, Any] = {
+        "charge": str(law.meaning.get("charge", "abs")), "bulk_charge": cell.bulk_charge,
+        "voltage": cell.potential,
+    }  # fmt: skip
 
-    def make(n: int) -> NanoCircuit:
+    def make(other: Cell) -> NanoCircuit:
+        n = other.slits
         ladder = LadderLaw(
-            f"access_factor*({form.expression})",
-            dict[str, Any](
-                {k: _stretch(v, n) for k, v in constants.items()},
-                access_factor=_stretch(own, n),
-            ),
-            governor=governor, charge=str(law.meaning.get("charge", "abs")), q_max=q_max,
-            bulk_charge=cell.bulk_charge, voltage="electrochemical",
+            form.expression, {k: _stretch(v, n) for k, v in constants.items()},
+            governor=law.governor, q_max=_stretch(q_max, n), **common,
         )  # fmt: skip
-        return NanoCircuit(
-            n, c_slit=p.c_slit, r_open=p.r_open, c_open=p.c_open, law=ladder, basis="per depth"
+        mouth = LadderLaw(
+            f"access_factor*({at_mouth})",
+            {**{k: float(v[0]) for k, v in constants.items()}, "access_factor": factor},
+            q_max=float(top[0]),
+            **common,
         )
+        return NanoCircuit(
+            n, r_open=p.r_open, c_open=p.c_open, law=ladder, mouth_law=mouth,
+            basis="per depth", **_equilibrium(p, other),
+        )  # fmt: skip
 
     return make
 
 
-def _refitted(cell: Cell, p: LadderParameters, bent: bool) -> Callable[[int], NanoCircuit]:
+def _governing(top: Array, governor: str) -> Array:
+    """Return Q_max of the slit that governs each resistor; the mouth's is that of slit 1."""
+    before = np.concatenate([top[:1], top[:-1]])
+    choices = {"outer": before, "inner": top, "mean": 0.5 * (before + top)}
+    return np.asarray(choices[governor])
+
+
+def _refitted(cell: Cell, p: LadderParameters, bent: bool) -> Callable[[Cell], NanoCircuit]:
     """Return the line with R, mouth, C, R_open, C_open (and bend) fitted to the current."""
     from scipy.optimize import least_squares
 
@@ -209,7 +299,7 @@ def _refitted(cell: Cell, p: LadderParameters, bent: bool) -> Callable[[int], Na
     upper = np.append(np.full(5, 5.0), 50.0) if bent else np.full(5, 5.0)
     x0 = np.clip(x0, lower + 1e-3, upper - 1e-3)
     best = least_squares(residuals, x0, jacobian, bounds=(lower, upper), xtol=1e-6, max_nfev=40)
-    return lambda n: circuit(n, best.x[None])
+    return lambda other: circuit(other.slits, best.x[None])
 
 
 def simulate(circuit: NanoCircuit, cell: Cell) -> Array:
@@ -231,7 +321,7 @@ def compare(models: list[Model], cell: Cell) -> dict[str, Outcome]:
 
 def _outcome(model: Model, cell: Cell) -> Outcome:
     try:
-        current = simulate(model.make(cell.slits), cell)[0]
+        current = simulate(model.make(cell), cell)[0]
     except CircuitError as error:
         return Outcome(None, float("nan"), str(error))
     norm = np.sum(cell.weight * cell.current**2)

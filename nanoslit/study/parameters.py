@@ -1,11 +1,16 @@
 """Parameters of the ladder circuit, read from the traces of one solved cell by fixed rules.
 
-N sheets are N slits. Potentials inside are potentials of charge (electrochemical), of
-which the equilibrium value is zero everywhere. All fits are least squares through the
-origin, weighted by time, over the last cycle:
+N sheets are N slits. A potential inside is that of the counter-ions, (mu - mu_bulk)/(z e)
+of the ions that the electrode attracts, or the mean of that over all ions, the potential of
+charge; both are zero everywhere in equilibrium. Counter-ions carry nearly all the current
+of a charged slit, and their potential, unlike the mean, fixes the charge of a slit that
+exchanges salt more slowly than charge. All fits are least squares through the origin,
+weighted by time, over the last cycle:
 
-* C_slit: slit charge against applied potential minus potential of the slit, interior slits
-  (all slits if there are fewer than three);
+* slit charge = length times the charge per length of a long slit in equilibrium at applied
+  potential minus potential of the slit (:func:`nanoslit.mpnp.equilibrium.slit_charge`); the
+  length of the first and of the last slit each by itself, that of the others together;
+* C_slit: the slope instead, over interior slits (all slits if there are fewer than three);
 * node 0 is the open space, at the plane where the solver reads it; R_open: its potential
   against the electrode current; C_open: exterior charge against applied minus node 0;
 * openings: voltage between neighbouring slits against current and current times charge,
@@ -21,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanoslit.errors import ResultFileError
+from nanoslit.errors import CaseError, ResultFileError
+from nanoslit.mpnp.equilibrium import slit_charge
 from nanoslit.units import FARADAY
 
 if TYPE_CHECKING:
@@ -31,7 +37,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Cell", "LadderParameters", "ladder_parameters", "read_cell"]
+__all__ = ["POTENTIALS", "Cell", "LadderParameters", "ladder_parameters", "read_cell"]
+
+POTENTIALS = ("counterion", "electrochemical")
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class Cell:
     ----------
     path : Path
     case : Case
+    potential : {"counterion", "electrochemical"}
+        Which potential the inner ones are.
     time, weight, applied, current : ndarray, shape (times,)
         Weights are the trapezoidal ones of the integral over time [s].
     slit_charge, slit_potential : ndarray, shape (times, slits)
@@ -55,6 +65,7 @@ class Cell:
 
     path: Path
     case: Case
+    potential: str
     time: Array
     weight: Array
     applied: Array
@@ -79,17 +90,33 @@ class Cell:
         content = sum(abs(i.charge) * i.concentration for i in self.case.electrolyte.ions)
         return float(FARADAY * content * g.slit_size * g.height)
 
+    def equilibrium(self, potentials: Array) -> tuple[Array, Array]:
+        """Return charge and capacitance per length of its slits in equilibrium."""
+        g: Any = self.case.geometry
+        return slit_charge(self.case.electrolyte, self.case.electrode, g.slit_size, potentials)
 
-def read_cell(path: str | Path) -> Cell:
+    def potentials(self, points: int = 201) -> Array:
+        """Return potentials that span the window of its protocol and zero [V]."""
+        lower, upper = (float(v) for v in self.case.protocol.bounds)
+        lower, upper = min(lower, 0.0), max(upper, 0.0)
+        pad = 0.1 * (upper - lower)
+        return np.linspace(lower - pad, upper + pad, points)
+
+
+def read_cell(path: str | Path, potential: str = "counterion") -> Cell:
     """Return the last cycle of a result file.
 
     Raises
     ------
+    CaseError
+        If there is no such potential.
     ResultFileError
         If it is no result of a half cell with at least two slits.
     """
     from nanoslit.results.files import read_case_of, read_traces
 
+    if potential not in POTENTIALS:
+        raise CaseError(f"potential = {potential!r} must be one of {POTENTIALS}")
     case, t = read_case_of(path), read_traces(path)
     if case.cell != "half" or case.geometry.sheets < 2:
         raise ResultFileError(
@@ -98,16 +125,22 @@ def read_cell(path: str | Path) -> Cell:
         )
     rows = t.in_cycle()
     time = t["time"][rows]
-    inside = t["slit_charge_potential"][rows]
-    mouth = t["mouth_current"][rows][:, None]
-    voltage = np.concatenate([t["mouth_voltage"][rows][:, None], np.diff(inside, axis=1)], 1)
+
+    def inner(name: str) -> Array:
+        by_ion = np.asarray(t[name][rows])
+        if potential == "counterion":
+            return case.electrolyte.counterion_mean(by_ion, t["electrode_charge"][rows])
+        return np.asarray(by_ion.mean(axis=-1))
+
+    inside, space = inner("slit_ion_potential"), inner("open_space_ion_potential")
+    voltage = np.diff(np.concatenate([space[:, None], inside], axis=1), axis=1)
     step = np.diff(time)
     weight = 0.5 * (np.append(step, 0.0) + np.insert(step, 0, 0.0))
     return Cell(
-        Path(path), case, time, weight, t["applied_potential"][rows],
-        t["electrode_current"][rows], t["slit_charge"][rows], inside,
-        t["open_space_potential"][rows], t["exterior_charge"][rows], voltage,
-        np.concatenate([mouth, t["opening_current"][rows]], 1),
+        Path(path), case, potential, time, weight, t["applied_potential"][rows],
+        t["electrode_current"][rows], t["slit_charge"][rows], inside, space,
+        t["exterior_charge"][rows], voltage,
+        np.concatenate([t["mouth_current"][rows][:, None], t["opening_current"][rows]], 1),
         t["trans_slit_voltage"][rows],
     )  # fmt: skip
 
@@ -124,6 +157,8 @@ class LadderParameters:
         Largest charge of the slit behind the resistor [C/m].
     r_constant : ndarray, shape (slits,)
         The same resistors without dependence on charge [Ohm m].
+    length : ndarray, shape (slits,)
+        Length of a long slit in equilibrium that holds the charge of each slit [m].
     c_slit, c_open : float
         [F/m]
     r_open : float
@@ -141,6 +176,7 @@ class LadderParameters:
     gamma: Array
     q_max: Array
     r_constant: Array
+    length: Array
     c_slit: float
     c_open: float
     r_open: float
@@ -175,6 +211,7 @@ def ladder_parameters(cell: Cell) -> LadderParameters:
     u = (cell.applied[:, None] - cell.slit_potential)[:, inner]
     q = cell.slit_charge[:, inner]
     node = cell.open_potential
+    length, res_l = _lengths(cell)
     (c_slit,), res_c = fit(u[..., None], q, w)
     (c_zero, cubic), res_bend = fit(np.stack([u, u**3], -1), q, w)
     (r_open,), res_r = fit(cell.current[:, None], node, w)
@@ -182,7 +219,13 @@ def ladder_parameters(cell: Cell) -> LadderParameters:
     q_max = np.abs(cell.slit_charge).max(axis=0)
     i = cell.resistor_current
     columns = np.stack([i, -i * np.abs(cell.slit_charge) / q_max], -1)
-    residuals = {"c_slit": res_c, "c_slit_bent": res_bend, "r_open": res_r, "c_open": res_o}
+    residuals = {
+        "length": res_l,
+        "c_slit": res_c,
+        "c_slit_bent": res_bend,
+        "r_open": res_r,
+        "c_open": res_o,
+    }
     laws, constants = np.empty((n, 2)), np.empty(n)
     for k in range(n):
         laws[k], residuals[f"law {k}"] = fit(columns[:, k], cell.voltage[:, k], w)
@@ -194,6 +237,25 @@ def ladder_parameters(cell: Cell) -> LadderParameters:
         (a, b), pooled[f"{prefix}residual"] = fit(columns[:, 1:], v, w)
         pooled |= {f"{prefix}r_c": float(a), f"{prefix}gamma": float(b / a)}
     return LadderParameters(
-        laws[:, 0], laws[:, 1] / laws[:, 0], q_max, constants, float(c_slit), float(c_open),
-        float(r_open), float(c_zero), float(3 * cubic / c_zero), residuals, pooled,
+        laws[:, 0], laws[:, 1] / laws[:, 0], q_max, constants, length, float(c_slit),
+        float(c_open), float(r_open), float(c_zero), float(3 * cubic / c_zero), residuals,
+        pooled,
     )  # fmt: skip
+
+
+def _lengths(cell: Cell) -> tuple[Array, float]:
+    """Return the length of each slit and the largest misfit."""
+    grid = cell.potentials()
+    charge, _ = cell.equilibrium(grid)
+    u = cell.applied[:, None] - cell.slit_potential
+    theory = np.interp(u, grid, charge)
+    last = cell.slits - 1
+    groups = [slice(0, 1), slice(1, last), slice(last, last + 1)]
+    length, misfits = np.empty(cell.slits), []
+    for group in groups:
+        if theory[:, group].size:
+            (length[group],), misfit = fit(
+                theory[:, group, None], cell.slit_charge[:, group], cell.weight
+            )
+            misfits.append(misfit)
+    return length, max(misfits)

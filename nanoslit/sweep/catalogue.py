@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS points (
     cpu REAL NOT NULL DEFAULT 0,          -- spent [s]
     kind TEXT                             -- why the last attempt ended
 );
-CREATE INDEX IF NOT EXISTS points_by_state ON points(state, expected);
+CREATE INDEX IF NOT EXISTS points_by_state ON points(state, failures, expected);
 CREATE TABLE IF NOT EXISTS plans (
     id INTEGER PRIMARY KEY,
     file TEXT NOT NULL UNIQUE,
@@ -217,11 +217,16 @@ class Catalogue:
     # -- dispatch ---------------------------------------------------------------------
 
     def claim(self, plan: int, count: int) -> list[Claimed]:
-        """Take points of a plan that wait to be computed, dear ones first."""
+        """Take points of a plan that wait to be computed.
+
+        Those with a checkpoint first, those that failed before last, dear ones before
+        cheap ones.
+        """
         rows = self.db.execute(
             "SELECT points.id, key, number, attempt, gentle, state, expected FROM points "
             "JOIN members ON members.point = points.id AND members.plan = ? "
-            "WHERE state IN (0, 3) ORDER BY state DESC, expected DESC, points.id LIMIT ?",
+            "WHERE state IN (0, 3) ORDER BY state DESC, failures, expected DESC, "
+            "points.id LIMIT ?",
             (plan, count),
         ).fetchall()
         self.db.execute("BEGIN")
@@ -234,6 +239,11 @@ class Catalogue:
             Claimed(i, key, plan, number, attempt + 1, gentle, state == 3, expected)
             for i, key, number, attempt, gentle, state, expected in rows
         ]
+
+    def mean_cost(self) -> float:
+        """Return the mean expected cost of the points that wait, 0 for none."""
+        row = self.db.execute("SELECT AVG(expected) FROM points WHERE state IN (0, 3)")
+        return float(row.fetchone()[0] or 0.0)
 
     def update(self, changes: Sequence[Update]) -> None:
         """Write the outcome of attempts."""
@@ -301,18 +311,21 @@ class Catalogue:
         """Return the names of all plans."""
         return [r[0] for r in self.db.execute("SELECT DISTINCT name FROM plans ORDER BY id")]
 
-    def counts(self, plan: int | None = None) -> dict[str, int]:
-        """Return the number of points in each state, of one plan or of the folder."""
-        if plan is None or self._whole(plan):
-            rows = self.db.execute("SELECT state, COUNT(*) FROM points GROUP BY state")
-        else:
-            rows = self.db.execute(
-                "SELECT state, COUNT(*) FROM members JOIN points ON points.id = members.point "
-                "WHERE plan = ? GROUP BY state",
-                (plan,),
-            )
+    def counts(self, plan: int) -> dict[str, int]:
+        """Return the number of points of a plan in each state."""
+        rows = self.db.execute(
+            f"SELECT state, COUNT(*) FROM {self._of_plan(plan)} GROUP BY state"
+        )
         found = dict(rows.fetchall())
         return {name: int(found.get(i, 0)) for i, name in enumerate(STATES)}
+
+    def failures(self, plan: int) -> dict[str, int]:
+        """Return the number of failed points of a plan by kind."""
+        rows = self.db.execute(
+            f"SELECT kind, COUNT(*) FROM {self._of_plan(plan)} "
+            f"WHERE state IN ({CODE['failed']}, {CODE['quarantined']}) GROUP BY kind"
+        )
+        return {str(kind or "unknown"): int(n) for kind, n in rows}
 
     def _whole(self, plan: int) -> bool:
         """Whether a plan holds all points of the folder."""
@@ -323,10 +336,16 @@ class Catalogue:
         row = self.db.execute("SELECT COUNT(*) FROM members WHERE plan = ?", (plan,))
         return int(row.fetchone()[0])
 
-    def work(self) -> dict[str, tuple[float, float]]:
-        """Return expected and spent cost of the points in each state."""
+    def _of_plan(self, plan: int) -> str:
+        """Return the tables to ask about the points of a plan."""
+        if self._whole(plan):
+            return "points"
+        return f"members JOIN points ON points.id = members.point AND plan = {int(plan)}"
+
+    def work(self, plan: int) -> dict[str, tuple[float, float]]:
+        """Return expected and spent cost of the points of a plan in each state."""
         rows = self.db.execute(
-            "SELECT state, SUM(expected), SUM(cpu) FROM points GROUP BY state"
+            f"SELECT state, SUM(expected), SUM(cpu) FROM {self._of_plan(plan)} GROUP BY state"
         )
         found = {state: (float(e), float(c)) for state, e, c in rows}
         return {name: found.get(i, (0.0, 0.0)) for i, name in enumerate(STATES)}
@@ -363,11 +382,24 @@ class Catalogue:
     def known(self, keys: Iterable[bytes]) -> dict[str, int]:
         """Return how many of the keys are in each state ("new" for unknown ones)."""
         found: dict[str, int] = {}
-        for key in keys:
-            row = self.db.execute("SELECT state FROM points WHERE key = ?", (key,)).fetchone()
-            name = "new" if row is None else STATES[row[0]]
-            found[name] = found.get(name, 0) + 1
+        source = iter(keys)
+        while chunk := list(islice(source, 500)):
+            marks = ",".join("?" * len(chunk))
+            rows = self.db.execute(
+                f"SELECT state, COUNT(*) FROM points WHERE key IN ({marks}) GROUP BY state",
+                chunk,
+            ).fetchall()
+            new = len(chunk) - sum(n for _, n in rows)
+            for name, n in [*((STATES[state], n) for state, n in rows), ("new", new)]:
+                found[name] = found.get(name, 0) + n
         return found
+
+    def filled_plan(self, file: str) -> int | None:
+        """Return the number of a plan whose points have all been entered, else None."""
+        row = self.db.execute(
+            "SELECT id FROM plans WHERE file = ? AND filled = 1", (file,)
+        ).fetchone()
+        return None if row is None else int(row[0])
 
     def note(self, name: str, value: str | None = None) -> str | None:
         """Return a note; with a value, set it first."""

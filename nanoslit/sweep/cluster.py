@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
+import subprocess
 import sys
-from contextlib import ExitStack
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Where", "connect", "cores", "local_workers", "slurm_job_script"]
 
 _DEATH_TIMEOUT = 60
+_KEEP_EVERY = 15.0  # jobs of workers that were lost are replaced that often [s]
+_ASK = 60.0  # for SLURM to answer [s]
 _QUIET = {
     # the service decides itself what happens to points of a worker that died
     "distributed.scheduler.allowed-failures": 0,
@@ -29,9 +36,11 @@ _QUIET = {
     # a solver process may start while the worker has much memory: no limits of Dask
     "distributed.worker.memory.terminate": False,
     "distributed.worker.memory.pause": False,
-    # the scheduler must not keep the history of a million points
-    "distributed.admin.log-length": 1000,
-    "distributed.admin.low-level-log-length": 1000,
+    # the scheduler must not keep the history of a million points, least of all the last
+    # messages to each worker: they hold the cases of a batch
+    "distributed.admin.log-length": 100,
+    "distributed.admin.low-level-log-length": 10,
+    "distributed.diagnostics.computations.max-history": 10,
 }
 
 
@@ -76,18 +85,23 @@ def _dask() -> Any:
 
 
 def connect(
-    where: Where, execution: Execution, resources: Resources, stack: ExitStack
+    where: Where,
+    execution: Execution,
+    resources: Resources,
+    stack: ExitStack,
+    logs: Path | None = None,
 ) -> tuple[Any, int | None]:
     """Return a Dask client and the number of workers to expect (None: whoever comes).
 
-    Everything that is started is entered into ``stack``, which ends it.
+    Everything that is started is entered into ``stack``, which ends it. Jobs write their
+    logs into ``logs``.
 
     Raises
     ------
     MissingExtraError
         If Dask is not installed.
     SweepError
-        If there is no scheduler at the given address.
+        If there is no scheduler at the given address, or SLURM would refuse the jobs.
     """
     dask = _dask()
     from distributed import Client, LocalCluster
@@ -96,13 +110,15 @@ def connect(
     if where.external:
         return _join(where, stack), None
     if where.cluster == "slurm":
-        cluster = stack.enter_context(_slurm_cluster(execution, resources))
+        cluster = stack.enter_context(_slurm_cluster(execution, resources, logs))
         n = where.workers or 1
+        _require_acceptable(cluster)
         cluster.scale(jobs=n)
+        stack.enter_context(_Keeper(cluster, n))
     else:
         n = local_workers(where, resources)
-        cluster = stack.enter_context(
-            LocalCluster(
+        with _deaf_to_terminal():
+            local = LocalCluster(
                 n_workers=n,
                 threads_per_worker=1,
                 processes=True,
@@ -111,9 +127,10 @@ def connect(
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": where.dashboard},
                 worker_dashboard_address=None,
+                preload=["nanoslit.sweep.worker"],
                 silence_logs=50,
             )
-        )  # fmt: skip
+        cluster = stack.enter_context(local)
     client = stack.enter_context(Client(cluster))
     if where.dashboard:
         print(
@@ -122,6 +139,26 @@ def connect(
             file=sys.stderr,
         )
     return client, n
+
+
+@contextmanager
+def _deaf_to_terminal() -> Iterator[None]:
+    """Start workers that do not hear Ctrl-C and the closing of the terminal.
+
+    A terminal sends both to all processes in it; only the service shall act, else the
+    workers end before a checkpoint is written. Threads and programs started here inherit
+    the blocked signals, also a worker that the cluster starts later in place of a dead one.
+    """
+    from multiprocessing import resource_tracker
+
+    from_terminal = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, from_terminal)
+    try:
+        resource_tracker.ensure_running()  # also a child, and it unblocks SIGINT here
+        signal.pthread_sigmask(signal.SIG_BLOCK, from_terminal)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _join(where: Where, stack: ExitStack) -> Any:
@@ -146,34 +183,46 @@ def _join(where: Where, stack: ExitStack) -> Any:
         ) from None
 
 
-def slurm_settings(slurm: Slurm, resources: Resources) -> dict[str, Any]:
+def slurm_settings(
+    slurm: Slurm, resources: Resources, logs: Path | None = None
+) -> dict[str, Any]:
     """Return what dask-jobqueue is asked for.
 
     It would ask SLURM for one task with many cores, in which mpirun sees one slot; a task
-    for each rank is asked for instead.
+    for each rank is asked for instead. What the plan leaves open is taken from the site
+    settings (``jobs/site.env``) of the job in which the service runs.
     """
     n = max(slurm.cores, resources.most_ranks)
     memory = slurm.memory or resources.memory * (n // resources.most_ranks)
     hours, rest = divmod(int(slurm.walltime), 3600)
+    site = os.environ.get("NANOSLIT_SITE")
+    setup = [f". {shlex.quote(site)}", "site_setup"] if site else []
     settings = {
-        "queue": slurm.queue, "account": slurm.account, "interface": slurm.interface,
+        "queue": slurm.queue or os.environ.get("SITE_PARTITION") or None,
+        "account": slurm.account or os.environ.get("SITE_ACCOUNT") or None,
+        "interface": slurm.interface,
         "cores": n // resources.most_ranks, "processes": 1, "memory": f"{int(memory)} B",
         "walltime": f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}",
         "job_directives_skip": ["-n 1", "--cpus-per-task"],
-        "job_extra_directives": [f"-n {n}", "-N 1", *slurm.extra],
+        "job_extra_directives": [
+            f"-n {n}", "-N 1", *shlex.split(os.environ.get("SITE_EXTRA", "")), *slurm.extra,
+        ],
         "job_script_prologue": [
-            "export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1", *slurm.prologue,
+            *setup, "export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1", *slurm.prologue,
         ],
         "job_name": "nanoslit-sweep", "death_timeout": _DEATH_TIMEOUT,
-        # workers leave before the job is killed, so that their points are checkpointed
+        "log_directory": None if logs is None else str(logs.absolute()),
+        # workers leave before the job is killed, so that their points are checkpointed;
+        # the memory is that of the solves, which Dask does not see
         "worker_extra_args": [
             "--lifetime", f"{int(max(60, 0.9 * slurm.walltime))}", "--lifetime-stagger", "30",
+            "--memory-limit", "0",
         ],
     }  # fmt: skip
     return {k: v for k, v in settings.items() if v is not None}
 
 
-def _slurm_cluster(execution: Execution, resources: Resources) -> Any:
+def _slurm_cluster(execution: Execution, resources: Resources, logs: Path | None = None) -> Any:
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError:
@@ -181,9 +230,80 @@ def _slurm_cluster(execution: Execution, resources: Resources) -> Any:
             "a sweep on SLURM needs dask-jobqueue: pip install 'nanoslit[sweep]'"
         ) from None
     return SLURMCluster(
-        **slurm_settings(execution.slurm, resources),
+        **slurm_settings(execution.slurm, resources, logs),
         scheduler_options={"dashboard_address": None},
     )
+
+
+def _require_acceptable(cluster: Any) -> None:
+    """Let SLURM look at the jobs: dask-jobqueue would keep a refusal to itself."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(cluster.job_script())
+        file.flush()
+        try:
+            tested = subprocess.run(
+                ["sbatch", "--test-only", file.name],
+                capture_output=True, text=True, timeout=_ASK, check=False,
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise SweepError(
+                "sbatch is not on the PATH: log in to the cluster's front end, or use "
+                "--cluster local"
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise SweepError(
+                f"SLURM does not answer within {_ASK:g} s; try again later"
+            ) from None
+    if tested.returncode:
+        raise SweepError(
+            f"SLURM refuses the jobs of workers: {tested.stderr.strip()}; mend "
+            "[execution.slurm] of the plan (`nanoslit sweep plan` prints the script)"
+        )
+
+
+class _Keeper:
+    """Replaces jobs whose workers were lost: dask-jobqueue alone would not.
+
+    A job is lost when its worker has gone (time limit, cancelled, dead node), when SLURM
+    no longer knows it, or when it could not be submitted.
+    """
+
+    def __init__(self, cluster: Any, n: int) -> None:
+        self.cluster, self.n = cluster, n
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> _Keeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join(2 * _ASK)
+
+    def _run(self) -> None:
+        while not self._end.wait(_KEEP_EVERY):
+            here = {w["name"] for w in self.cluster.scheduler_info["workers"].values()}
+            waiting = {k: w for k, w in dict(self.cluster.workers).items() if k not in here}
+            known = _known_jobs() if waiting else set()
+            if known is None or self._end.is_set():
+                continue  # SLURM does not answer: nothing is known
+            for name, worker in waiting.items():
+                if worker.job_id not in known:
+                    self.cluster.loop.add_callback(self.cluster.workers.pop, name, None)
+            self.cluster.scale(jobs=self.n)
+
+
+def _known_jobs() -> set[str] | None:
+    """Return the jobs that wait or run; None if SLURM does not answer."""
+    try:
+        shown = subprocess.run(
+            ["squeue", "--noheader", "--user", str(os.getuid()), "--format", "%A"],
+            capture_output=True, text=True, timeout=_ASK, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if shown.returncode else set(shown.stdout.split())
 
 
 def slurm_job_script(execution: Execution, resources: Resources) -> str:

@@ -20,7 +20,7 @@ from nanoslit.sweep.points import Points, check_points
 from nanoslit.sweep.reconcile import enter_plan, rebuild, restore_unfinished, verify
 from nanoslit.sweep.status import current_plan
 
-__all__ = ["cancel", "resume", "retry", "run", "verify_sweep"]
+__all__ = ["cancel", "check", "resume", "retry", "run", "verify_sweep"]
 
 Tell = Callable[[Service], None]
 
@@ -44,6 +44,17 @@ def _owned(folder: Folder) -> Iterator[Catalogue]:
                 rebuild(folder, catalogue)
             restore_unfinished(folder, catalogue)
             yield catalogue
+
+
+def check(plan: Plan) -> None:
+    """Complain about impossible points of a plan; nothing is started.
+
+    Raises
+    ------
+    CaseError
+        If any point is impossible.
+    """
+    check_points(Points(plan))
 
 
 def run(

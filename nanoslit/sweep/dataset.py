@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ __all__ = ["open_sweep"]
 
 def open_sweep(folder: str | Path, plan: str | None = None) -> Any:
     """Return all observables of a sweep over its axes; data are read when they are used.
+
+    With Dask installed the arrays are Dask arrays, so that a computation on them is lazy
+    too.
 
     The collected file is written anew if the sweep has gone on since.
 
@@ -47,4 +51,5 @@ def open_sweep(folder: str | Path, plan: str | None = None) -> Any:
     if path.is_dir() or not path.exists():
         name = f"sweep{'-' + plan if plan else ''}.h5"
         path = collect(path, path / "collected" / name, plan)[0]
-    return xarray.open_dataset(path, engine="h5netcdf")
+    chunks = None if find_spec("dask") is None else "auto"
+    return xarray.open_dataset(path, engine="h5netcdf", chunks=chunks)

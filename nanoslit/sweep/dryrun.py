@@ -83,7 +83,12 @@ def _known(points: Points, root: Path | None) -> dict[str, int]:
 
     if root is None or not root.exists():
         return {"new": len(points)}
-    with open_catalogue(Folder.open(root)) as catalogue:
+    folder = Folder.open(root)
+    file = folder.plan_file(points.plan.name, points.plan.to_toml()).name
+    with open_catalogue(folder) as catalogue:
+        entered = catalogue.filled_plan(file)
+        if entered is not None:
+            return catalogue.counts(entered)
         return catalogue.known(points.keys())
 
 

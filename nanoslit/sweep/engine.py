@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ SOLVER = "nanoslit.sweep.serve:solve"
 """What computes a point; a benchmark of the dispatch puts something else here."""
 
 _LARGEST_BATCH = 200
+_STOCK = 5000  # points taken from the catalogue at once
 _LOST_LIMIT = 10  # attempts a point may lose through no fault of its own
 _GENTLE_LEVELS = 2
 _LOOK_EVERY = 0.5
@@ -130,14 +132,16 @@ class Service:
         self.results: queue.SimpleQueue[tuple[Any, list[Claimed]]] = queue.SimpleQueue()
         self.in_flight: dict[str, list[Claimed]] = {}
         self.weights: dict[str, int] = {}
+        self.stock: deque[Claimed] = deque()  # claimed, not yet in a batch
         self.held: list[tuple[int, list[Claimed]]] = []
+        self.left, self.mean = 0, 0.0  # points that wait, expected cost of one
         self.unwritten: list[Update] = []
         self.outcome = Outcome()
         self.mode = ""
         self.pause = ""
         self.scale = 1.0  # measured over expected cost
         self._spent = self._foreseen = 0.0
-        self._kinds: list[str] = []
+        self._firsts: dict[bytes, str] = {}  # how the first points ended
         self._nodes: dict[int, int] = {}
         self.slots = 1
 
@@ -159,7 +163,8 @@ class Service:
             return self.outcome
         execution, resources = self.points.plan.execution, self.points.plan.resources
         with self._signals(), ExitStack() as stack:
-            self.client, expected = connect(self.where, execution, resources, stack)
+            logs = self.folder.run / "logs"
+            self.client, expected = connect(self.where, execution, resources, stack, logs)
             self.slots = expected or 1
             try:
                 self._loop()
@@ -218,7 +223,7 @@ class Service:
             Update(
                 c.key, "checkpointed" if self.folder.point(c.key).has_checkpoint else "planned"
             )
-            for batch in [*self.in_flight.values(), *(points for _, points in self.held)]
+            for batch in [*self.in_flight.values(), *(p for _, p in self.held), self.stock]
             for c in batch
             if not self.folder.point(c.key).done
         ]
@@ -238,7 +243,7 @@ class Service:
         mixed = len(self.points.plan.resources.ranks) > 1
         while len(self.in_flight) < 2 * self.slots:
             if not self.held:
-                claimed = self.catalogue.claim(self.plan, self._batch_size())
+                claimed = self._take()
                 by_ranks: dict[int, list[Claimed]] = {}
                 for point in claimed:
                     by_ranks.setdefault(self._ranks(point), []).append(point)
@@ -253,15 +258,19 @@ class Service:
             self.held.pop(0)
             self._submit(ranks, points)
 
+    def _take(self) -> list[Claimed]:
+        """Return the points of the next batch: fewer and fewer towards the end."""
+        if not self.stock:  # many at once: the catalogue is asked seldom
+            self.left = self._waiting()
+            self.mean = self.catalogue.mean_cost()
+            self.stock.extend(self.catalogue.claim(self.plan, _STOCK))
+            self.left -= len(self.stock)
+        n = min(len(self.stock), self._batch_size())
+        return [self.stock.popleft() for _ in range(n)]
+
     def _batch_size(self) -> int:
-        """Return how many points the next batch holds: less and less towards the end."""
-        left = self._waiting()
-        row = self.catalogue.db.execute(
-            "SELECT AVG(expected) FROM points WHERE state IN (0, 3)"
-        ).fetchone()
-        cost = max((row[0] or 0.0) * self.scale, 1e-6)
-        by_time = int(self.points.plan.execution.batch_time / cost)
-        fair = -(-left // (4 * self.slots))
+        by_time = int(self.points.plan.execution.batch_time / max(self.mean * self.scale, 1e-6))
+        fair = -(-(self.left + len(self.stock)) // (4 * self.slots))
         return max(1, min(by_time, fair, _LARGEST_BATCH))
 
     def _ranks(self, point: Claimed) -> int:
@@ -368,20 +377,24 @@ class Service:
                 f"make room, then `nanoslit sweep resume {self.folder.root}`"
             )
         if outcome["outcome"] == "done":
-            self._kinds.append("done")
+            self._note_first(point, "done", "")
             if not point.resume and point.expected > 0:
                 self._spent += float(outcome["cpu"])
                 self._foreseen += point.expected
                 self.scale = max(self._spent, 1e-9) / self._foreseen
         elif outcome["kind"] in _ALIKE:
-            self._kinds.append(outcome["kind"])
+            self._note_first(point, outcome["kind"], outcome["message"])
+
+    def _note_first(self, point: Claimed, kind: str, message: str) -> None:
+        """Notice when the first points all fail alike: something basic is wrong."""
         k = self.points.plan.execution.pause_after
-        first = self._kinds[:k]
-        if k and len(self._kinds) == k and len(set(first)) == 1 and first[0] != "done":
+        if len(self._firsts) >= k:
+            return
+        self._firsts[point.key] = kind
+        if len(self._firsts) == k and set(self._firsts.values()) == {kind} != {"done"}:
             self.pause = (
-                f"the first {k} points all failed alike ({first[0]}): "
-                f"{(outcome['message'].splitlines() or ['no message'])[0]}; when it is mended, "
-                f"`nanoslit sweep retry {self.folder.root}`"
+                f"the first {k} points all failed alike ({kind}): {gist(message)}; when it is "
+                f"mended, `nanoslit sweep retry {self.folder.root}`"
             )
 
     def _write(self) -> None:
@@ -404,7 +417,7 @@ class Service:
 
     def _signals(self) -> Any:
         stack = ExitStack()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             old = signal.signal(number, self._note)
             stack.callback(signal.signal, number, old)
         return stack
@@ -425,6 +438,14 @@ class Service:
                 write_json(path, {"service": self.name, "mode": self.mode})
         if (self.folder.run / "cancel.json").exists() and not self.mode:
             self.mode = "checkpoint"
+
+
+def gist(message: str) -> str:
+    """Return what a failure says in one line: its first words and its last."""
+    lines = [line.strip() for line in message.splitlines() if line.strip(" -=*\t")]
+    if not lines:
+        return "no message"
+    return lines[0] if len(lines) == 1 else f"{lines[0]} | ... {lines[-1]}"
 
 
 def say(text: str) -> None:

@@ -227,11 +227,15 @@ class Folder:
 
     def add_plan(self, name: str, text: str) -> Path:
         """Keep the text of a plan and return its file."""
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        path = self.root / "plans" / f"{name}-{digest}.toml"
+        path = self.plan_file(name, text)
         if not path.exists():
             write_text(path, text)
         return path
+
+    def plan_file(self, name: str, text: str) -> Path:
+        """Return where the text of a plan is kept."""
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return self.root / "plans" / f"{name}-{digest}.toml"
 
     def plans(self) -> list[Path]:
         """Return the plans, oldest first."""

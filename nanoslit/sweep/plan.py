@@ -34,6 +34,8 @@ A plan holds::
     tolerance = 0.02
     budget = 40
 
+A table ``[study]`` belongs to :mod:`nanoslit.study.pipeline` and is left to it.
+
 Everything is checked before anything starts: keys, units, ranges, and the points
 themselves (:mod:`nanoslit.sweep.points`).
 """
@@ -64,7 +66,10 @@ from nanoslit.tomltext import toml_text
 
 __all__ = ["Adaptive", "Execution", "Plan", "RankRule", "Resources", "Slurm", "read_plan"]
 
-_KEYS = ("name", "base", "case", "axes", "zip", "sample", "resources", "execution", "adaptive")
+_KEYS = (
+    "name", "base", "case", "axes", "zip", "sample", "resources", "execution", "adaptive",
+    "study",
+)  # fmt: skip
 _TIME = Quantity("a time", "s", "30 min")
 _MEMORY = Quantity("an amount of memory", "byte", "4 GB")
 

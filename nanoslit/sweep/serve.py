@@ -205,7 +205,6 @@ def _settle(
                 "key": answer["key"],
                 **record,
                 "host": os.uname().nodename,
-                "resumed": bool(request["resume"]),
                 "changes": request.get("changes", {}),
                 **extra,
             },
@@ -286,6 +285,7 @@ def solve(request: dict[str, Any], point: Point, comm: Any, watch: _Watch) -> di
         "comm": comm, "checkpoint_every": request["checkpoint_every"],
         "stop": watch.stop, "report": watch.report,
     }  # fmt: skip
+    resumed = point.has_checkpoint
     try:
         finished = run_case(case, point.work, resume=True, **settings)
     except ResultFileError:
@@ -293,7 +293,8 @@ def solve(request: dict[str, Any], point: Point, comm: Any, watch: _Watch) -> di
             point.work.unlink()
         if not request["retry_fresh"]:
             raise
+        resumed = False
         finished = run_case(case, point.work, overwrite=True, **settings)
     if not finished or watch.channel is None:
         return {"finished": finished}
-    return {"finished": True, **record_of(point.work)}
+    return {"finished": True, "resumed": resumed, **record_of(point.work)}

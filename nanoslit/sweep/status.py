@@ -81,12 +81,8 @@ def sweep_status(root: Path, name: str | None = None) -> dict[str, Any]:
             counts["running"] += running
         else:
             _without_service(folder, catalogue, counts)
-        work = catalogue.work()
-        kinds = dict(
-            catalogue.db.execute(
-                "SELECT kind, COUNT(*) FROM points WHERE state IN (5, 6) GROUP BY kind"
-            ).fetchall()
-        )
+        work = catalogue.work(plan)
+        kinds = catalogue.failures(plan)
         reason = catalogue.db.execute(
             "SELECT value FROM notes WHERE name = 'reason'"
         ).fetchone()

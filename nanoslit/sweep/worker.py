@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import threading
 import time
@@ -27,7 +28,10 @@ __all__ = ["end_solvers", "run_batch", "stop_request"]
 _LOOK_EVERY = 0.25
 _SHOW_EVERY = 2.0
 _PATIENCE = 30.0  # for the checkpoint of a point that is asked to stop [s]
+_LEAVE_WITHIN = 10.0
 _START_WITHIN = 120.0
+
+_PR_SET_PDEATHSIG = 1  # number in the system call prctl
 
 _solvers: dict[int, _Solver] = {}
 _lock = threading.Lock()
@@ -49,13 +53,14 @@ class _Solver:
     purpose: tuple[Any, ...]
     log: Path
     buffer: bytes = b""
+    heard: bool = False  # it has started and spoken
 
     @classmethod
     def launch(cls, batch: dict[str, Any]) -> _Solver:
         logs = Path(batch["root"]) / "run" / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         log = logs / f"{os.uname().nodename}-{os.getpid()}-{threading.get_ident() % 10**6}.log"
-        environment = {**os.environ, "OMPI_MCA_odls_base_sigkill_timeout": "10"}
+        environment = {**os.environ, "OMPI_MCA_odls_base_sigkill_timeout": "5"}
         with log.open("ab") as file:
             child = start(
                 ["sweep", "serve", "--solver", batch["solver"]],
@@ -104,7 +109,9 @@ class _Solver:
                 if pipe is not None:
                     pipe.close()
         try:
-            code = self.child.wait(2.0)
+            # ranks that share cores take a while to leave MPI, and an mpirun that is told
+            # to end them would wait for its full time-out even if they have left
+            code = self.child.wait(_LEAVE_WITHIN)
         except subprocess.TimeoutExpired:
             code = self.child.end(_PATIENCE)
         self.child.__exit__(None, None, None)
@@ -136,6 +143,18 @@ def _kill_tree(pid: int) -> None:
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def dask_setup(worker: Any) -> None:
+    """Tie this worker to its service (Dask calls this when the worker starts).
+
+    A worker watches the pipe to its parent, but one that is stopped or hangs would outlive
+    a killed service and keep the caller's pipes open: the kernel kills it then.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):  # Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_solvers() -> None:
@@ -239,28 +258,31 @@ def _wait(
 ) -> dict[str, Any] | None:
     """Return the answer to a request; None if the solver must be ended by force."""
     root = Path(batch["root"])
-    heard = shown = time.monotonic()
-    stopping = 0.0
+    heard = time.monotonic()
+    shown = stopping = looked = 0.0
     beat: dict[str, Any] = {}
     for said in solver.answers(_LOOK_EVERY):
         now = time.monotonic()
         if said is not None:
-            heard = now
+            heard, solver.heard = now, True
             if said["event"] == "end" and said["key"] == request["key"]:
                 said.pop("event")
                 return said
+            if "step" in said and "step" not in beat:
+                shown = 0.0
             beat = said
-        if now - shown < _LOOK_EVERY:
+        if now - looked < _LOOK_EVERY and shown:
             continue
+        looked = now
         mode = stop_request(root, batch["service"])
         if mode == "kill" or (stopping and now - stopping > _PATIENCE):
             return None
         if mode and not stopping:
             stopping = now
             solver.child.request_checkpoint()
-        if now - heard > max(batch["stale_after"], _START_WITHIN if not beat else 0.0):
+        if now - heard > max(batch["stale_after"], 0.0 if solver.heard else _START_WITHIN):
             return None
-        if now - shown > _SHOW_EVERY or not beat:
+        if not shown or now - shown > _SHOW_EVERY:
             shown = now
             _show(root, request, beat)
     return None

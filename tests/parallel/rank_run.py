@@ -21,8 +21,9 @@ def main(folder, *names):
             traces = simulate(case, comm)
         except NanoslitError as error:
             # every rank says so: none may wait for the others in a collective call
-            print(f"rank {comm.rank}: {error}", flush=True)
-            comm.Barrier()
+            words = comm.gather(f"rank {comm.rank}: {error}")
+            if comm.rank == 0:
+                (Path(folder) / f"{name}-{comm.size}.txt").write_text("\n".join(words))
             return error.exit_code
         if comm.rank == 0:
             np.savez(Path(folder) / f"{name}-{comm.size}.npz", **traces.values)

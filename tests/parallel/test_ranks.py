@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rank_cases import CASES, SMALL
+from nanoslit.mpnp.simulation import simulate
+from rank_cases import CASES
 
 HERE = Path(__file__).resolve().parent
 pytestmark = [
@@ -48,17 +49,22 @@ def start(ranks, folder, *names, timeout=1200):
 
 
 @pytest.fixture(scope="module")
-def traces(tmp_path_factory):
-    """Return a function that gives the traces of a case on some ranks."""
-    folder, done = tmp_path_factory.mktemp("ranks"), set()
+def launch(tmp_path_factory):
+    """Return a function that runs everything on some ranks, in one launch for them all.
 
-    def run(ranks, name):
-        group = SMALL if name in SMALL else tuple(n for n in CASES if n not in SMALL)
-        if (ranks, group) not in done:  # one launch for all cases: starting costs most
-            child = start(ranks, folder, *group)
-            assert child.returncode == 0, child.stdout + child.stderr
-            done.add((ranks, group))
-        return dict(np.load(folder / f"{name}-{ranks}.npz"))
+    One rank is this process itself: starting costs more than all the cases.
+    """
+    folder, done = tmp_path_factory.mktemp("ranks"), {}
+
+    def run(ranks):
+        if ranks not in done:
+            if ranks == 1:
+                for name in CASES:
+                    np.savez(folder / f"{name}-1.npz", **simulate(CASES[name]).values)
+                done[ranks] = None
+            else:
+                done[ranks] = start(ranks, folder, *CASES, "breaking")
+        return folder, done[ranks]
 
     return run
 
@@ -77,23 +83,27 @@ def compare(one, many):
         assert np.abs(many[name] - one[name]).max(initial=0.0) <= 1e-8 * scale, name
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("name", SMALL)
-def test_ranks_agree_with_one(traces, name, ranks):
-    """Three ranks are more than the slits of two of these cases."""
-    compare(traces(1, name), traces(ranks, name))
+RANKS = [2, 3, pytest.param(4, marks=pytest.mark.slow)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("name", CASES)
-def test_more_ranks_agree_with_one(traces, name, ranks):
-    compare(traces(1, name), traces(ranks, name))
+def test_ranks_agree_with_one(launch, name, ranks):
+    """Two, three and four ranks are more than the slits of the smallest case."""
+    launch(1)
+    folder, child = launch(ranks)
+    path = folder / f"{name}-{ranks}.npz"
+    assert path.exists(), child.stdout + child.stderr
+    compare(dict(np.load(folder / f"{name}-1.npz")), dict(np.load(path)))
 
 
-def test_failure_of_one_rank_ends_all_with_a_message(tmp_path):
-    child = start(2, tmp_path, "breaking", timeout=120)
-    assert child.returncode == 2
-    for rank in (0, 1):
-        assert f"rank {rank}: factor 'sqrt(-1)' cannot be evaluated here" in child.stdout
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("ranks", RANKS)
+def test_failure_of_one_rank_ends_all_with_a_message(launch, ranks):
+    """The last rank alone fails; each of them ends with the message and the exit code."""
+    folder, child = launch(ranks)
+    assert child.returncode == 2, child.stdout + child.stderr
+    words = (folder / f"breaking-{ranks}.txt").read_text().splitlines()
+    said = "factor 'sqrt(-1)' cannot be evaluated here"
+    assert len(words) == ranks
+    assert all(said in line for line in words)
+    assert not (folder / f"breaking-{ranks}.npz").exists()

@@ -21,8 +21,10 @@ LAYERS = [
     ["mpnp"],
     ["results"],
     ["sweep", "discovery", "circuit"],
-    ["plotting", "report"],
+    ["plotting", "findings"],
+    ["report"],
     ["study"],
+    ["job"],
     ["cli"],
     ["__main__"],
 ]

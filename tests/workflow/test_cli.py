@@ -114,12 +114,12 @@ def test_doctor_without_mpi(nanoslit, tmp_path):
     """With nothing on PATH it says what is missing, how to get it, and exits 1."""
     shown = nanoslit("doctor", env={"PATH": str(tmp_path)})
     assert shown.returncode == 1
-    assert "no mpiexec on PATH" in shown.stdout
+    assert "mpirun is not on the PATH" in shown.stdout
     assert "jobs/bootstrap.sh" in shown.stdout
 
 
 def test_doctor_outlives_a_launcher_that_crashes(nanoslit, tmp_path):
-    launcher = tmp_path / "mpiexec"
+    launcher = tmp_path / "mpirun"
     launcher.write_text("#!/bin/sh\necho 'Error: no slots' >&2\nkill -SEGV $$\n")
     launcher.chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import nanoslit
+from nanoslit.casefile import case_from_toml
+from nanoslit.errors import ResultFileError
 from run_cases import (
     SMALL,
     finish,
@@ -73,14 +76,11 @@ def test_signal_writes_a_checkpoint(folder, whole, number):
     assert not (folder / "r.h5").exists()
     if number != signal.SIGTERM:
         return
-    again = run(folder, "run", "case.toml", "-o", "r.h5")
-    assert again.returncode == 2
-    assert "--resume" in again.stderr
-    other = run(
-        folder, "run", "case.toml", "-o", "r.h5", "--resume", "--set", "geometry.slit_size=2 nm"
-    )
-    assert other.returncode == 2
-    assert "another case" in other.stderr
+    with pytest.raises(ResultFileError, match="--resume"):
+        nanoslit.run(case_from_toml(SMALL), folder / "r.h5")
+    other = case_from_toml(SMALL, overrides=["geometry.slit_size=2 nm"])
+    with pytest.raises(ResultFileError, match="another case"):
+        nanoslit.run(other, folder / "r.h5", resume=True)
     assert largest_difference(traces(whole / "r.h5"), resume(folder)) < 1e-10
 
 

@@ -76,6 +76,32 @@ def test_results_give_the_planted_resistance_law(nanoslit, tmp_path):
     assert law.baselines["paper_inner"].error_test > 1e-4
 
 
+def test_salt_that_lags_behind_is_seen(nanoslit, tmp_path):
+    file = write_result(tmp_path / "r.h5", r_c=3.0, salt=1.4)
+    words = ["discover", file, "--voltage", "electrochemical", "--evaluations", 8000]
+    laws = []
+    for more in ([], ["--salt"]):
+        law_file = tmp_path / f"LAW{len(more)}.json"
+        done = nanoslit(*words, *more, "-o", law_file)
+        assert done.returncode == 0, done.stderr
+        laws.append(ResistanceLaw.from_file(law_file))
+    for law in laws:
+        rival = law.baselines["ion_content_and_salt"]
+        assert rival.error_test < 1e-4
+        for case in rival.cases:
+            assert rival.values(case)["R_c"] == pytest.approx(3.0, rel=1e-3)
+            assert rival.values(case)["beta"] == pytest.approx(1.4, rel=1e-2)
+    blind, seeing = laws
+    assert "see --salt" in blind.extra["verdict"]
+    assert "S_" not in blind.best.expression
+    assert "I_salt" not in blind.best.expression
+    assert blind.best.error_test > 10 * seeing.best.error_test
+    assert "ion_content" not in blind.extra["verdict"].split(";")[0]
+    gamma = blind.extra["gamma"]["per_case"]["r:1"]
+    assert gamma["profile_95"][0] < gamma["value"] < gamma["profile_95"][1]
+    assert gamma["block_error"] > 0
+
+
 def test_a_left_out_result_only_tests(nanoslit, tmp_path):
     files = [write_result(tmp_path / f"r{k}.h5", r_c=2.0 + k, rate=1.0 + k) for k in range(3)]
     law_file = tmp_path / "LAW.json"
@@ -86,6 +112,10 @@ def test_a_left_out_result_only_tests(nanoslit, tmp_path):
     held = json.loads(law_file.read_text())["held_out"]
     assert set(held["best"]) == {"r2:1", "r2:2"}
     assert set(held["paper_outer"]) == {"r2:1", "r2:2"}
+    shared = json.loads(law_file.read_text())["shared_by_slit_size"]
+    assert set(shared["paper_outer"]["constants"]["R_c"]) == {"1.5e-09"}
+    # two planted values of R_c cannot be one: no constants of one size fit the third
+    assert shared["paper_outer"]["error_held_out"] > 0.1
 
 
 RNG = np.random.default_rng(0)
@@ -117,6 +147,7 @@ def changed(name, index, value):
         (GOOD, ["--units", "a"], "NAME=UNIT"),
         (GOOD, ["--operators", "+ magic"], "unknown operators"),
         (GOOD, ["--evaluations", "0"], "at least 1"),
+        (GOOD, ["--loss", "cubes"], "must be one of"),
         (GOOD, ["--hold-out", "x"], "--hold-out needs --group"),
         (GOOD, ["--group", "nope"], "no column 'nope'"),
     ],
@@ -138,6 +169,7 @@ def test_bad_tables_and_options_end_with_one_message(
 def test_bad_files(nanoslit, tmp_path):
     output = ["-o", tmp_path / "L.json"]
     (tmp_path / "x.h5").write_text("no")
+    plain = write_result(tmp_path / "plain.h5")
     for words, message in (
         ([tmp_path / "none.h5"], "no result file"),
         ([tmp_path / "x.h5"], "as HDF5"),
@@ -145,6 +177,7 @@ def test_bad_files(nanoslit, tmp_path):
         (["--table", tmp_path / "x.h5", "--target", "y"], "cannot read"),
         (["--table", tmp_path / "x.doc", "--target", "y"], "kind"),
         ([], "nothing to read"),
+        ([plain, "--salt"], "no ion content"),
     ):
         done = nanoslit("discover", *words, *output)
         assert done.returncode == 2

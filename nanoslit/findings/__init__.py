@@ -1,0 +1,1 @@
+"""What solved cells show, in numbers with errors, and what the paper claims of them."""
