@@ -382,6 +382,39 @@ def test_circuit_command_and_fit_of_its_output(nanoslit, tmp_path):
     assert "current: A -> A" in fitted.stderr
 
 
+def test_impedance_command(nanoslit, tmp_path):
+    head, _, _ = CIRCUIT.partition("[protocol]")
+    head = head.replace('cycle = "periodic"', "")
+    text = (
+        head
+        + """[protocol]
+kind = "impedance"
+lowest = "0.1 Hz"
+highest = "1 kHz"
+bias = "0.5 V"
+window = "1 V"
+"""
+    )
+    (tmp_path / "z.toml").write_text(text)
+    out = nanoslit(
+        "circuit", tmp_path / "z.toml", "-o", tmp_path / "z.h5", "--json",
+        "--csv", tmp_path / "z.csv", "--figure", tmp_path / "z.png",
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr
+    found = json.loads(out.stdout)
+    circuit = NanoCircuit(6, 5.0, 0.9, 4e-4, 1.0, 4e-4)
+    z = circuit.impedance(found["frequency"], 0.5, window=1.0)[0]
+    assert len(z) == 41
+    assert np.allclose(found["real"], z.real)
+    assert np.allclose(found["imag"], z.imag)
+    with h5py.File(tmp_path / "z.h5") as file:
+        assert np.allclose(file["impedance/real"], z.real)
+    (tmp_path / "z.toml").write_text(text.replace('"1 kHz"', '"0.01 Hz"'))
+    out = nanoslit("circuit", tmp_path / "z.toml", "-o", tmp_path / "y.h5")
+    assert out.returncode == 2
+    assert "lowest" in out.stderr
+
+
 def test_explore_command(nanoslit, tmp_path):
     (tmp_path / "s.toml").write_text(STUDY)
     out = nanoslit(
