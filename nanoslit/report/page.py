@@ -310,7 +310,7 @@ def _more_tables(data: ReportData) -> str:
     """Return every further table that ``circuits.json`` holds as a list of rows."""
     out = []
     for key, value in data.circuits.items():
-        if key in ("cells", "front", "baselines") or not isinstance(value, list) or not value:
+        if key in ("cells", "rules") or not isinstance(value, list) or not value:
             continue
         if not all(isinstance(row, dict) for row in value):
             continue
@@ -327,16 +327,8 @@ def _plain(value: Any) -> Any:
 
 
 def _rules(data: ReportData) -> str:
-    rules = data.circuits.get("rules")
-    if isinstance(rules, dict):
-        items = "".join(
-            f"<li><b>{escape(k)}</b>: {escape(str(v))}</li>" for k, v in rules.items()
-        )
-        text = f"<ul>{items}</ul>"
-    elif isinstance(rules, list):
-        text = f"<ul>{''.join(f'<li>{escape(str(v))}</li>' for v in rules)}</ul>"
-    else:
-        text = f"<p>{escape(str(rules or RULES))}</p>"
+    rules = data.circuits.get("rules") or []
+    text = f"<ul>{''.join(f'<li>{escape(str(v))}</li>' for v in rules)}</ul>"
     names = ("c_slit", "c_open", "r_open", "r_mouth")
     rows: list[list[Any]] = []
     fits: list[list[Any]] = []
@@ -355,15 +347,6 @@ def _rules(data: ReportData) -> str:
                                               for row in rows]
     )  # fmt: skip
     return f"{text}{first}<p>Rms misfit of each fit:</p>{_table(['cell', *residuals], fits)}"
-
-
-RULES = (
-    "Least squares through the origin, weighted by time, last cycle. N sheets are N slits. "
-    "C_slit: slit charge against applied minus slit potential of charge, interior slits. Node "
-    "0 is the plane in the open space three Debye lengths in front of the first sheet; R_open: "
-    "its potential against the electrode current; C_open: charge outside the slits against "
-    "applied minus node 0. The mouth has its own resistance."
-)
 
 
 def _parameters(r: RunData) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,23 @@ from nanoslit.errors import CaseError
 from nanoslit.study.compare import MODELS, compare, models_of, usable_form
 from nanoslit.study.parameters import Cell, ladder_parameters, read_cell
 
-__all__ = ["evaluate", "explore_slit_sizes"]
+__all__ = ["RULES", "evaluate", "explore_slit_sizes"]
+
+RULES = (
+    "N sheets are N slits; all fits are least squares through the origin over the last cycle, "
+    "weighted by time",
+    "potentials inside are those of the counter-ions; of charge (mean over all ions) for the "
+    "mean potential, the constant C, the line and the bent circuits",
+    "slit charge: length times the charge per length of a long slit in equilibrium at applied "
+    "minus slit potential; the first and the last slit have lengths of their own",
+    "C_slit: the slope instead, over interior slits",
+    "node 0: the plane in the open space where the solver reads it, three Debye lengths in "
+    "front of the first sheet; R_open: its potential against the electrode current; C_open: "
+    "charge outside the slits against applied minus node 0",
+    "openings: voltage between neighbouring slits against current and current times charge of "
+    "the inner slit; the mouth is the resistor between node 0 and slit 1, fitted by itself",
+)
+"""How the numbers of the circuits are read (:mod:`nanoslit.study.parameters`)."""
 
 
 def evaluate(results: list[Path], law_path: Path, target: Path) -> None:
@@ -24,26 +39,13 @@ def evaluate(results: list[Path], law_path: Path, target: Path) -> None:
     form, remark = usable_form(law)
     cells = [_cell_entry(read_cell(path), law) for path in results]
     cells.sort(key=lambda c: c["slit_size"])
-    fronts = [_form(f) for f in law.front]
-    rivals = {k: _form(f) for k, f in law.baselines.items()}
     text = {
         "law": law.best.expression, "verdict": law.extra.get("verdict", ""),
         "circuit_law": form.expression, "remark": remark, "governor": law.governor,
-        "evaluations": law.evaluations, "seed": law.seed, "front": fronts,
-        "baselines": rivals, "models": MODELS, "cells": cells,
+        "evaluations": law.evaluations, "seed": law.seed, "models": MODELS, "rules": RULES,
+        "cells": cells,
     }  # fmt: skip
-    atomic.write_text(target, json.dumps(text, indent=1, default=_plain))
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
-
-
-def _form(form: Any) -> dict[str, Any]:
-    return {
-        "expression": form.expression, "complexity": form.complexity,
-        "error_train": form.error_train, "error_test": form.error_test,
-    }  # fmt: skip
+    atomic.write_json(target, text)
 
 
 def _cell_entry(cell: Cell, law: ResistanceLaw) -> dict[str, Any]:
@@ -54,7 +56,8 @@ def _cell_entry(cell: Cell, law: ResistanceLaw) -> dict[str, Any]:
         "file": cell.path.name, "slit_size": g.slit_size, "sheets": g.sheets,
         "scan_rate": getattr(cell.case.protocol, "scan_rate", None),
         "window": cell.case.protocol.bounds, "parameters": asdict(p),
-        "constants": _constants(cell, law), "curves": _curves(cell),
+        "constants": _constants(cell, law),
+        "curves": {"time": cell.time - cell.time[0], "applied": cell.applied},
         "outcomes": {k: asdict(v) for k, v in outcomes.items()},
     }  # fmt: skip
 
@@ -62,35 +65,6 @@ def _cell_entry(cell: Cell, law: ResistanceLaw) -> dict[str, Any]:
 def _constants(cell: Cell, law: ResistanceLaw) -> list[dict[str, float]]:
     names = [f"{cell.path.stem}:{k}" for k in range(1, cell.slits)]
     return [usable_form(law)[0].values(n if usable_form(law)[0].cases else None) for n in names]
-
-
-def _curves(cell: Cell) -> dict[str, Any]:
-    """Return what the report draws of the last cycle."""
-    from nanoslit.results.files import read_traces
-
-    t = read_traces(cell.path)
-    rows = t.in_cycle()
-    parts = {
-        f"{name} {part}": _one(t[f"{name}_{part}"][rows])
-        for name in ("mouth_current", "opening_current", "slit_current", "open_space_current")
-        for part in ("migration", "diffusion", "steric")
-    }
-    i = cell.resistor_current[:, 1:]
-    large = np.abs(i) > 0.05 * np.abs(i).max(axis=0)
-    x = np.abs(cell.slit_charge[:, 1:]) / cell.bulk_charge
-    rising = np.gradient(np.abs(cell.applied)) > 0
-    both = [large[:, 0] & rising, large[:, 0] & ~rising]
-    ratio = np.divide(cell.voltage[:, 1:], i, where=large, out=np.full_like(i, np.nan))
-    return {
-        "time": cell.time - cell.time[0], "applied": cell.applied, "current": cell.current,
-        "parts": parts, "charge": [x[m, 0] for m in both],
-        "resistance": [ratio[m, 0] for m in both],
-    }  # fmt: skip
-
-
-def _one(values: Any) -> Any:
-    """Return the first column of a trace that has several places."""
-    return values if values.ndim == 1 else values[:, 0]
 
 
 def explore_slit_sizes(results: list[Path], target: Path, samples: int) -> None:
@@ -123,4 +97,4 @@ def explore_slit_sizes(results: list[Path], target: Path, samples: int) -> None:
     result = explore(study)
     wanted = ("relative_area", "asymmetry", "efficiency")
     table = {**result.samples, **{k: result.features[k] for k in wanted}}
-    atomic.write_text(target, json.dumps({k: np.asarray(v).tolist() for k, v in table.items()}))
+    atomic.write_json(target, {k: np.asarray(v) for k, v in table.items()})

@@ -268,7 +268,10 @@ def _sweep(study: Study, plan: Plan, plan_path: Path) -> list[Path]:
 
 
 def link_cells(folder: Path, points: Points) -> list[Path]:
-    """Return links ``cells/VALUES-KEY.h5`` to the results of the folder's sweep."""
+    """Return links ``cells/VALUES-KEY.h5`` to the results of the folder's sweep.
+
+    Links to points that are no longer in the plan are removed.
+    """
     from nanoslit.sweep.folder import Folder
 
     store, cells = Folder(folder / "sweep"), folder / "cells"
@@ -280,6 +283,9 @@ def link_cells(folder: Path, points: Points) -> list[Path]:
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(path, cells))
         links.append(link)
+    for link in cells.glob("*.h5"):
+        if link.is_symlink() and link not in links:
+            link.unlink()
     return links
 
 

@@ -139,3 +139,22 @@ def test_ranks_follow_the_mesh():
         "ranks = [{ nodes_up_to = 1000, ranks = 1 }, { ranks = 4 }]"
     ).resources
     assert (found.ranks_for(1000), found.ranks_for(1001), found.most_ranks) == (1, 4, 4)
+
+
+def test_every_combination_of_one_table_is_checked():
+    """Read fast, but every combination: the only impossible one is far from all edges."""
+    axes = """[axes]
+geometry.slit_size = { from = "1 nm", to = "5 nm", points = 20 }
+geometry.sheet_length = { values = ["9 nm", "8 nm", "2 nm", "7 nm", "6 nm"] }
+geometry.opening = { values = ["1 nm", "1.2 nm", "2.5 nm", "1.4 nm"] }
+"electrolyte.ions.*.concentration" = { from = "0.1 mol/L", to = "1 mol/L", points = 50 }
+"""
+    with pytest.raises(CaseError, match="opening = 2.5e-09 m must be shorter") as told:
+        checked(axes)
+    assert "and 15 more" in str(told.value)  # 20 slit sizes, five of them told
+    assert len(checked(axes.replace("2.5 nm", "1.9 nm"))) == 20 * 5 * 4 * 50
+
+
+def test_values_that_differ_below_the_digits_of_the_key_are_duplicates():
+    with pytest.raises(CaseError, match="duplicate points"):
+        checked('[axes]\ngeometry.slit_size = ["1.5 nm", "1.50000000000001 nm"]')
