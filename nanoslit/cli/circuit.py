@@ -418,11 +418,15 @@ def _cell(path: Path, result: Path | None, case: str | None, voltage: str) -> Ce
             "the cell that it belongs to"
         )
     form = law.linear
-    if form is None or law.q_max is None or law.constants:
+    scale_of = (
+        None if form is None else (law.bulk_charge if form[0].startswith("X_") else law.q_max)
+    )
+    if form is None or scale_of is None:
         raise CaseError(
-            f"{path}: only a law R_c (1 - gamma |Q|/Q_max) can be scaled, with --case for its "
-            f"constants; this one is {law.expression!r}"
+            f"{path}: only a law R_c (1 - gamma |Q|/Q_max) can be scaled; this one is "
+            f"{law.expression!r}. Scale the result itself: nanoslit scale RESULT.h5"
         )
+    numbers = {k: float(np.asarray(v)) for k, v in law.constants.items()}
+    r_c, gamma = (float(x.subs({n: numbers[str(n)] for n in x.free_symbols})) for x in form[1:])
     kind = "mid" if law.voltage.startswith("mid") else "electrochemical"
-    q_max = float(np.asarray(law.q_max))
-    return with_law(cell_parameters(result, kind), float(form[1]), float(form[2]), q_max)
+    return with_law(cell_parameters(result, kind), r_c, gamma, float(np.asarray(scale_of)))

@@ -544,3 +544,22 @@ def _gamma_of(plan):
     from scipy.stats import qmc
 
     return qmc.Sobol(4, rng=plan.seed).random_base2(6)[:, 1]
+
+
+def test_scale_with_a_law(nanoslit, tmp_path, monkeypatch):
+    from nanoslit.cli import circuit as command
+    from nanoslit.discovery.law import ResistanceLaw
+
+    cell = solved(1.5e-9, 1000.0)
+    monkeypatch.setattr("nanoslit.circuit.material.cell_parameters", lambda *_: cell)
+    path = tmp_path / "LAW.json"
+    ResistanceLaw.linear(0.3, 0.7, governor="inner", charge="abs", q_max=2e-9).to_file(path)
+    found = command._cell(path, tmp_path / "RESULT.h5", None, "electrochemical")
+    assert np.isclose(found.r_c, 0.3)
+    assert np.isclose(found.gamma, 0.7)
+    assert np.isclose(found.q_max, 2e-9)
+    assert found.c_slit == cell.c_slit
+    words = ("scale", path, "--film-thickness", "1um", "--sheet-length", "1um")
+    out = nanoslit(*words)
+    assert out.returncode == 2
+    assert "--result" in out.stderr
