@@ -150,7 +150,7 @@ def expansions(laboratory: Laboratory, individual: Individual) -> list[Individua
     allowed = [None, *(o for o in (MUL, DIV) if o in laboratory.ops)]
     free = laboratory.settings.constant_units == "free"
     for v in range(len(laboratory.problem.columns)):
-        factor = [CONSTANT, VARIABLE + v, SUB]
+        factor = [PRIVATE if laboratory.private else CONSTANT, VARIABLE + v, SUB]
         size = float(np.mean(laboratory.problem.X[:, v]))
         for t, (lo, _) in enumerate(_spans(tokens)):
             for operator in allowed:
