@@ -4,6 +4,7 @@
     python analysis/bench_mpnp.py --peer          # FEniCSx on three sheets, same run
     python analysis/bench_mpnp.py --sheets 6 24 96
     python analysis/bench_mpnp.py --ranks 1 2
+    python analysis/bench_mpnp.py --solvers 96 [--mesh fine]   # LU, MUMPS, iterative
 
 The *plain way* is what a first implementation does with the same mesh and equations: 400
 fixed BDF2 steps and a fresh MUMPS factorisation in every Newton iteration. Errors are
@@ -222,6 +223,43 @@ def compare_ranks(ranks: list[int]) -> None:
         print(f"24 sheets on {n} rank(s): {seconds:.1f} s wall")
 
 
+def compare_solvers(sheets: int, mesh: str, steps: int = 40) -> None:
+    """First steps of a long stack by each linear solver, each in a process of its own."""
+    program = (
+        "import json, resource, sys, time; from dataclasses import replace;"
+        "from nanoslit.case import Numerics; import nanoslit.mpnp.petsc as p;"
+        "from nanoslit.mpnp.simulation import Simulation;"
+        "from analysis.bench_mpnp import adaptive, reference_case;"
+        "kind, sheets, mesh, steps = sys.argv[1:];"
+        "adaptive(reference_case(1, 'coarse', 1));"
+        "p.NATIVE_LU_WIDTH = 0 if kind == 'MUMPS' else p.NATIVE_LU_WIDTH;"
+        "solver = 'iterative' if kind == 'iterative' else 'direct';"
+        "case = replace(reference_case(int(sheets), mesh), numerics=Numerics(mesh, "
+        "linear_solver=solver));"
+        "s = Simulation(case); s.start();"
+        "memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024;"
+        "before = memory(); t = time.process_time();"
+        "[s.advance() for _ in range(int(steps))];"
+        "c = s.solver_cost; print(json.dumps([time.process_time() - t, before, memory(), "
+        "s.grid.n_nodes, c.newton_iterations, c.linear_iterations, c.factorisations]))"
+    )
+    for kind in ("default LU", "MUMPS", "iterative"):
+        out = subprocess.run(
+            [sys.executable, "-c", program, kind, str(sheets), mesh, str(steps)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).resolve().parent.parent,
+        )
+        seconds, before, peak, nodes, newton, krylov, factored = json.loads(out.stdout)
+        print(
+            f"{sheets} sheets, {mesh}, {nodes} nodes, {steps} steps, {kind}: {seconds:.1f} s, "
+            f"{newton} Newton, {krylov / newton:.1f} Krylov each, {factored} factorisations, "
+            f"memory {before:.0f} -> {peak:.0f} MB",
+            flush=True,
+        )
+
+
 def compare_peer(repeat: int) -> None:
     """Three sheets: ours and FEniCSx (its own interpreter) at about 2 % and 0.2 %."""
     adaptive(reference_case(1, "coarse", 1))
@@ -255,8 +293,12 @@ def main() -> None:
     parser.add_argument("--peer", action="store_true")
     parser.add_argument("--sheets", type=int, nargs="+")
     parser.add_argument("--ranks", type=int, nargs="+")
+    parser.add_argument("--solvers", type=int, metavar="SHEETS")
+    parser.add_argument("--mesh", default="standard", help="of --solvers")
     options = parser.parse_args()
-    if options.sheets:
+    if options.solvers:
+        compare_solvers(options.solvers, options.mesh)
+    elif options.sheets:
         compare_sizes(options.sheets)
     elif options.ranks:
         compare_ranks(options.ranks)

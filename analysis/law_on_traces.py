@@ -1,4 +1,4 @@
-"""Which law do the solver's own traces obey? Slit sizes and scan rates, both voltages.
+"""Which law do the solver's own traces obey? Slit sizes and scan rates, three voltages.
 
 ``python -m analysis.law_on_traces FOLDER`` solves twelve cases (d = 1.5, 2, 3, 5 nm at 1e5,
 3e5 and 1e6 V/s, four sheets, standard mesh; about 15 s each) unless their results are in
@@ -20,6 +20,7 @@ from nanoslit.casefile import case_from_toml
 from nanoslit.discovery.problem import SearchSettings
 from nanoslit.discovery.tables import ResultsTask
 
+VOLTAGES = ("electrochemical", "counterion", "mid")
 SIZES = ("1.5", "2", "3", "5")
 RATES = ("1e5", "1e6", "3e5")
 HELD_OUT = "3e5"
@@ -86,7 +87,7 @@ def main() -> None:
     paths = results(args.folder)
     held = [p.stem for p in paths if HELD_OUT in p.stem]
     settings = SearchSettings(evaluations=args.evaluations)
-    for voltage in ("electrochemical", "mid"):
+    for voltage in VOLTAGES:
         for salt in (False, True):
             task = ResultsTask.from_files(paths, settings, held, voltage, "X", salt)
             law = task.run()

@@ -16,6 +16,7 @@ import numpy as np
 from nanoslit.casefile import CASE
 from nanoslit.circuit.capacitance import CapacitanceTable
 from nanoslit.circuit.galvanostatic import Galvanostatic
+from nanoslit.circuit.impedance import Spectrum
 from nanoslit.circuit.ladder import NanoCircuit
 from nanoslit.circuit.laws import LadderLaw
 from nanoslit.circuit.options import ACCESS, BASES, CELLS, CHARGES, GOVERNORS, Q_MAX
@@ -265,7 +266,16 @@ def _protocols(basis: str) -> Variants:
             "longest": Quantity("a time", "s", "3600 s"),
         },
     )  # fmt: skip
-    return Variants({**known.records, "constant-current": galvanostatic})
+    frequency = Quantity("a frequency", "Hz", "1 kHz")
+    spectrum = Record(
+        Spectrum,
+        {
+            "lowest": frequency, "highest": frequency, "bias": potential,
+            "per_decade": Whole("frequencies in a decade", 1, 1000),
+            "window": Quantity("a potential", "V", "1 V"),
+        },
+    )  # fmt: skip
+    return Variants({**known.records, "constant-current": galvanostatic, "impedance": spectrum})
 
 
 @dataclass(frozen=True)
@@ -275,7 +285,7 @@ class CircuitPlan:
     Parameters
     ----------
     circuit : NanoCircuit
-    protocol : Protocol
+    protocol : Protocol or Spectrum
     name : str
     cycle : int or "periodic", optional
         Reported cycle.
@@ -284,7 +294,7 @@ class CircuitPlan:
     """
 
     circuit: NanoCircuit
-    protocol: Protocol
+    protocol: Protocol | Spectrum
     name: str = "circuit"
     cycle: int | str | None = None
     points: int | None = None

@@ -42,6 +42,7 @@ __all__ = [
 
 CHUNK = 4096  # circuits at a time in a thread: 10 MB of curves
 MATERIAL = ("r_c", "gamma", "c_slit", "q_max", "law")  # what the solved cells decide
+SINGLE = ("depth", "height", "bulk_charge")  # numbers that all circuits share
 SOLVED_BY = {
     "theta": "scan_rate", "kappa": "scan_rate", "rho": "r_open", "c": "c_open"
 }  # fmt: skip
@@ -129,7 +130,8 @@ def _parameters(study: Study, samples: dict[str, Array]) -> dict[str, Any]:
         basis = values.setdefault("basis", "per depth")
         values |= material.in_basis(numbers, str(basis), values.get("depth"))
     values = {
-        k: np.broadcast_to(v, (count,)) if _is_number(v) else v for k, v in values.items()
+        k: np.broadcast_to(v, (count,)) if _is_number(v) and k not in SINGLE else v
+        for k, v in values.items()
     }
     values.setdefault("r_c", np.ones(count))
     values.setdefault("c_slit", np.ones(count))

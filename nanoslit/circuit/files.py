@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nanoslit.circuit.explorer import StudyResult
+    from nanoslit.circuit.impedance import Spectrum
+    from nanoslit.circuit.ladder import NanoCircuit
     from nanoslit.circuit.response import CircuitResponse
 
-__all__ = ["write_response", "write_study", "write_table"]
+__all__ = ["write_response", "write_spectrum", "write_study", "write_table"]
 
 SCHEMA = 1
 
@@ -100,6 +102,35 @@ def _parameters(file: Any, response: CircuitResponse) -> None:
     for key, value in response.circuit._values.items():
         group.create_dataset(key, data=value)
     group.create_dataset("q_max_used", data=response.q_max)
+
+
+def write_spectrum(
+    path: str | Path, circuit: NanoCircuit, spectrum: Spectrum, name: str = "circuit"
+) -> None:
+    """Write an impedance spectrum: group ``impedance`` with ``frequency``, ``real``, ``imag``.
+
+    Parameters
+    ----------
+    path : path
+        Overwritten; written under a temporary name first.
+    circuit : NanoCircuit
+        One circuit.
+    spectrum : Spectrum
+    name : str
+        Label.
+    """
+    import h5py
+
+    z = spectrum.of(circuit)[0]
+    unit = TRACES["slit_resistance"][0][BASES.index(circuit.basis)]
+    with _Part(path) as part, h5py.File(part, "w") as file:
+        _head(file, name, "nanoslit-impedance")
+        file.attrs["options"] = json.dumps(circuit.options(), default=str)
+        file.attrs["bias"] = spectrum.bias
+        group = file.create_group("impedance")
+        _scale(group, "frequency", spectrum.frequency, "Hz", "frequency")
+        _data(group, "real", z.real, ["frequency"], unit, "real part of the impedance")
+        _data(group, "imag", z.imag, ["frequency"], unit, "imaginary part of the impedance")
 
 
 def write_study(path: str | Path, result: StudyResult) -> None:

@@ -6,12 +6,13 @@ the linearised circuit is exactly the ladder with every R_k and C_k frozen at th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nanoslit.circuit.assembly import Reach
-from nanoslit.errors import CircuitError
+from nanoslit.errors import CaseError, CircuitError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -20,7 +21,48 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["at_rest", "impedance"]
+__all__ = ["Spectrum", "at_rest", "impedance"]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """An impedance spectrum as a file asks for it.
+
+    Parameters
+    ----------
+    lowest, highest : float
+        Frequencies [Hz].
+    per_decade : int
+        Frequencies in a factor of ten.
+    bias : float
+        Potential of the electrode or cell [V].
+    window : float, optional
+        Largest |potential| of the protocol that ``q_max = "window"`` refers to [V].
+    """
+
+    lowest: float
+    highest: float
+    per_decade: int = 10
+    bias: float = 0.0
+    window: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lowest < self.highest:
+            raise CaseError(
+                f"lowest = {self.lowest:g} Hz must be positive and below highest = "
+                f"{self.highest:g} Hz"
+            )
+
+    @property
+    def frequency(self) -> Array:
+        """Frequencies, rising [Hz]."""
+        decades = np.log10(self.highest / self.lowest)
+        count = max(2, int(np.ceil(decades * self.per_decade)) + 1)
+        return np.geomspace(self.lowest, self.highest, count)
+
+    def of(self, circuit: NanoCircuit) -> NDArray[np.complex128]:
+        """Return the impedance, (circuits, frequencies) [Ohm, ...]."""
+        return impedance(circuit, self.frequency, self.bias, self.window)
 
 
 def at_rest(circuit: NanoCircuit, bias: float, window: float | None) -> tuple[Array, Array]:

@@ -27,12 +27,24 @@ __all__ = ["Measurement", "read_measurement"]
 
 NAMES = {
     "time": ("time", "t", "t_s"),
-    "potential": ("potential", "ewe", "<ewe>", "v", "e", "voltage", "vf", "applied_potential"),
+    "potential": (
+        "potential",
+        "ewe",
+        "<ewe>",
+        "v",
+        "e",
+        "voltage",
+        "vf",
+        "applied_potential",
+        "ecell",
+        "ewe-ece",
+        "<ewe-ece>",
+    ),
     "current": ("current", "i", "<i>", "im", "electrode_current"),
     "cycle": ("cycle number", "cycle", "cycle_number"),
 }
 _HEAD = re.compile(r"^\s*\"?([^\[\(/\"]+?)\s*(?:[/\[\(]\s*([^\]\)\"]*)[\]\)]?)?\s*\"?\s*$")
-GAMRY_UNITS = {"T": "s", "Vf": "V", "Im": "A"}
+GAMRY_NAMES = {"T": "time", "Vf": "potential", "Im": "current"}
 MAX_KNOTS = 400
 
 
@@ -151,36 +163,53 @@ def _columns(header: list[str], path: Path) -> dict[str, tuple[int, str | None]]
 
 
 def _gamry(lines: list[str], path: Path) -> tuple[list[str], list[str]]:
-    starts = [i for i, text in enumerate(lines) if re.match(r"^CURVE\w*\tTABLE", text)]
-    if not starts:
+    """Return header cells and data lines of all curves; curve k is cycle k."""
+    starts = [i for i, text in enumerate(lines) if re.match(r"^CURVE\d*\tTABLE", text)]
+    if not starts or starts[-1] + 3 >= len(lines):
         raise CaseError(f"{path}: holds no CURVE table")
-    names = _split(lines[starts[0] + 1].strip())
-    header = [f"{n}/{GAMRY_UNITS[n]}" if n in GAMRY_UNITS else n for n in names]
-    header = ["time/s" if h == "T/s" else h for h in header]
+    names, units = (_split(lines[starts[0] + k].strip()) for k in (1, 2))
+    header = []
+    for name, unit in zip(names, units, strict=False):
+        if name in GAMRY_NAMES:
+            header.append(f"{GAMRY_NAMES[name]}/{unit.split()[0]}")  # "V vs. Ref."
+        else:
+            header.append(f"{name} of Gamry")
     rows = []
-    for i in starts:
+    for number, i in enumerate(starts, start=1):
         for text in lines[i + 3 :]:
             if not text.startswith("\t"):
                 break
-            rows.append(text.strip())
-    return header, rows
+            cells = text.strip().split("\t")[: len(header)]
+            rows.append("\t".join([*cells, str(number)]))
+    return [*header, "cycle number"], rows
+
+
+def _ec_lab(lines: list[str], path: Path) -> list[str]:
+    """Return the lines from the header of the table on."""
+    count = re.search(r"Nb header lines\s*:\s*(\d+)", "\n".join(lines[:5]))
+    if count is not None:
+        return lines[int(count.group(1)) - 1 :]
+    if lines and "time/s" in lines[0].split("\t"):  # exported without header
+        return lines
+    raise CaseError(f"{path}: does not say its number of header lines")
 
 
 def _parts(path: Path) -> tuple[list[str], list[str]]:
     """Return header cells and data lines."""
-    try:
-        lines = path.read_text(encoding="latin-1").splitlines()
-    except OSError as error:
-        raise CaseError(f"{path}: cannot be read: {error}") from None
     if path.suffix.lower() in (".mpr", ".h5"):
         raise CaseError(f"{path}: is binary; export it as text (EC-Lab: .mpt)")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise CaseError(f"{path}: cannot be read: {error}") from None
+    try:
+        lines = raw.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        lines = raw.decode("cp1252", errors="replace").splitlines()
     if path.suffix.lower() == ".dta":
         return _gamry(lines, path)
     if path.suffix.lower() == ".mpt":
-        count = re.search(r"Nb header lines\s*:\s*(\d+)", "\n".join(lines[:5]))
-        if count is None:
-            raise CaseError(f"{path}: does not say its number of header lines")
-        lines = lines[int(count.group(1)) - 1 :]
+        lines = _ec_lab(lines, path)
     lines = [t for t in lines if t.strip() and not t.startswith("#")]
     if len(lines) < 2:
         raise CaseError(f"{path}: holds no data")
@@ -240,6 +269,11 @@ def read_measurement(
         if "cycle" not in table:
             raise CaseError(f"{path}: has no cycle column; all of it would be used")
         keep = (table["cycle"] >= cycles[0]) & (table["cycle"] <= cycles[1])
+        if not keep.any():
+            first, last = table["cycle"].min(), table["cycle"].max()
+            raise CaseError(
+                f"{path}: has no cycles {cycles[0]} to {cycles[1]}, only {first:g} to {last:g}"
+            )
     time = table["time"][keep]
     new = np.concatenate([[True], np.diff(time) > 0])
     return Measurement(

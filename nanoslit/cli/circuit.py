@@ -14,6 +14,7 @@ from nanoslit.errors import CaseError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nanoslit.circuit.configuration import CircuitPlan
     from nanoslit.circuit.material import CellParameters
 
 __all__ = ["circuit", "explore", "fit", "scale"]
@@ -73,10 +74,11 @@ def circuit(
     figure: Figure = None,
     json_: Json = False,
 ) -> None:
-    """Simulate one circuit: cyclic voltammetry, steps, constant current."""
+    """Simulate one circuit: voltammetry, steps, table, constant current, impedance."""
     from nanoslit.atomic import write_text
     from nanoslit.circuit.configuration import read_circuit
     from nanoslit.circuit.files import write_response, write_table
+    from nanoslit.circuit.impedance import Spectrum
     from nanoslit.circuit.observables import FEATURES, features
     from nanoslit.circuit.spice import netlist
     from nanoslit.errors import CircuitError
@@ -84,6 +86,11 @@ def circuit(
     for target in (output, spice, csv, figure):
         _free(target, overwrite)
     plan = read_circuit(path)
+    if isinstance(plan.protocol, Spectrum):
+        if spice is not None:
+            raise CaseError("--spice: a netlist is for a given potential, not for impedance")
+        _spectrum(plan, output, csv, figure, json_)
+        return
     text = None if spice is None else netlist(plan.circuit, plan.protocol, title=plan.name)
     response = plan.circuit.simulate(plan.protocol, cycle=plan.cycle, points=plan.points)
     write_response(output, response, plan.name)
@@ -116,6 +123,42 @@ def circuit(
         note = "" if plan.circuit.basis == "absolute" else f" ({plan.circuit.basis})"
         _table(rows, ("observable", "value", f"unit{note}", "meaning"))
     typer.echo(f"wrote {output}" + "".join(f", {x}" for x in (spice, csv, figure) if x))
+
+
+def _spectrum(
+    plan: CircuitPlan, output: Path, csv: Path | None, figure: Path | None, json_: bool
+) -> None:
+    """Compute an impedance spectrum and write it."""
+    from nanoslit.circuit.files import write_spectrum, write_table
+
+    spectrum: Any = plan.protocol
+    frequency, z = spectrum.frequency, spectrum.of(plan.circuit)[0]
+    write_spectrum(output, plan.circuit, spectrum, plan.name)
+    unit = {"absolute": "Ohm", "per depth": "Ohm m", "per area": "Ohm m^2"}[plan.circuit.basis]
+    if csv is not None:
+        columns = {"frequency/Hz": frequency, f"Re(Z)/{unit}": z.real, f"Im(Z)/{unit}": z.imag}
+        write_table(csv, columns)
+    if figure is not None:
+        from nanoslit.plotting.circuit import draw_spectrum, save
+
+        save(draw_spectrum(frequency, z, unit), figure)
+    if json_:
+        typer.echo(
+            json.dumps(
+                {
+                    "name": plan.name, "output": str(output), "unit": unit,
+                    "frequency": frequency.tolist(), "real": z.real.tolist(),
+                    "imag": z.imag.tolist(),
+                }
+            )
+        )  # fmt: skip
+        return
+    rows = [
+        (f"{f:.4g}", f"{v.real:.5g}", f"{v.imag:.5g}")
+        for f, v in zip(frequency[::10], z[::10], strict=True)
+    ]
+    _table(rows, ("frequency [Hz]", f"Re Z [{unit}]", f"Im Z [{unit}]"))
+    typer.echo(f"wrote {output}" + "".join(f", {x}" for x in (csv, figure) if x))
 
 
 @app.command()
@@ -229,7 +272,7 @@ def fit(
             raise CaseError(f"--cycles {cycles!r} must be like 2 or 2-3") from None
     data = [read_measurement(p, current_sign=current_sign, cycles=kept, **size) for p in paths]
     for one in data:
-        lo, hi = one.potential.min(), one.potential.max()
+        lo, hi = (round(float(x), 9) + 0.0 for x in (one.potential.min(), one.potential.max()))
         typer.echo(
             f"{one.name}: {len(one.time)} points, {lo:.4g}..{hi:.4g} V, "
             f"{one.scan_rate:.4g} V/s; " + "; ".join(one.notes),

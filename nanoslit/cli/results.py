@@ -37,7 +37,8 @@ def show(
     from nanoslit.results.files import read_case_of, read_summary
 
     summary = read_summary(path)
-    chosen = basis(read_case_of(path), per)
+    case = read_case_of(path)
+    chosen = basis(case, per)
     summary["per"] = {
         "basis": per,
         "label": chosen.label,
@@ -51,6 +52,11 @@ def show(
         typer.echo(json.dumps(_plain(summary), indent=1, allow_nan=False))
         return
     _print(path, summary, chosen)
+    if per != "depth" and case.electrode.stern_capacitance is None:
+        typer.echo(
+            f"no Stern layer: charges per {per} are several times those of real electrodes; "
+            "give electrode.stern_capacitance"
+        )
 
 
 _EXTENSIVE = {

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,12 +79,15 @@ def plan(
         ),
     ] = None,
     as_json: Json = False,
+    cluster: Cluster = None,
 ) -> None:
     """Check a plan and say what it would cost; nothing is started or written."""
     from nanoslit.sweep.dryrun import dry_run, render
     from nanoslit.sweep.plan import read_plan
 
-    facts = dry_run(read_plan(path), output)
+    read = read_plan(path)
+    where = _where(read.execution.cluster, cluster, None, None, None, False)
+    facts = dry_run(read, output, where.cluster)
     typer.echo(json.dumps(facts) if as_json else render(facts))
 
 
@@ -116,7 +120,7 @@ def run(
     from nanoslit.sweep.plan import read_plan
 
     if dry_run:
-        plan(path, output)
+        plan(path, output, cluster=cluster)
         return
     read = read_plan(path)
     where = _where(read.execution.cluster, cluster, workers, scheduler_file, address, dashboard)
@@ -124,7 +128,7 @@ def run(
         control.check(read)
         _detach(output, ["run", str(path), "-o", str(output)], where)
         return
-    _end(control.run(read, output, where, _Progress(output)), output)
+    _end(lambda: control.run(read, output, where, _Progress(output)), output)
 
 
 @sweep.command()
@@ -146,7 +150,7 @@ def resume(
         words = ["resume", str(folder), *(["--plan", name] if name else [])]
         _detach(folder, words, where)
         return
-    _end(control.resume(folder, where, _Progress(folder), name), folder)
+    _end(lambda: control.resume(folder, where, _Progress(folder), name), folder)
 
 
 @sweep.command()
@@ -164,7 +168,7 @@ def retry(
     from nanoslit.sweep import control
 
     where = _folder_where(folder, cluster, workers, scheduler_file, address, False)
-    _end(control.retry(folder, where, _Progress(folder), kind=kind), folder)
+    _end(lambda: control.retry(folder, where, _Progress(folder), kind=kind), folder)
 
 
 def _folder_where(
@@ -362,12 +366,17 @@ class _Progress:
         sys.stderr.flush()
 
 
-def _end(outcome: Outcome, folder: Path) -> None:
-    """Say how the service ended and leave with its exit code."""
-    from nanoslit.sweep.engine import say
+def _end(work: Callable[[], Outcome], folder: Path) -> None:
+    """Let the service work, say how it ended and leave with its exit code."""
+    from nanoslit.sweep.engine import Outcome, say
 
+    try:
+        outcome = work()
+    except KeyboardInterrupt:  # before the first or between two rounds of solves
+        outcome = Outcome(stopped=True)
     shown = ", ".join(f"{n} {name}" for name, n in outcome.counts.items() if n)
-    say(f"{chr(10) if sys.stderr.isatty() else ''}{folder}: {shown or 'nothing to do'}")
+    if shown:
+        say(f"{chr(10) if sys.stderr.isatty() else ''}{folder}: {shown}")
     if outcome.reason:
         say(f"paused: {outcome.reason}")
     if outcome.stopped:

@@ -7,8 +7,9 @@ Linear solver ``direct``: an LU factorisation that is kept as long as it is a go
 preconditioner, with a few GMRES iterations on the current Jacobian; it is renewed when
 GMRES needs more than ``RENEW_ABOVE`` iterations. MUMPS on several ranks and wide
 meshes, PETSc's own block LU on one rank and a narrow strip. ``iterative``: overlapping
-additive Schwarz, each block with its own LU of a few thousand nodes, for domains whose LU
-does not fit into memory.
+Schwarz blocks of a few thousand nodes with an LU each, multiplicative within a rank and
+additive between ranks, for domains whose LU does not fit into memory; renewed when the
+iterations grow.
 Everything can be changed through PETSc's options with the prefix ``mpnp_``.
 """
 
@@ -181,6 +182,7 @@ class PetscCell:
         self._renew = True
         self._factored_shift = 0.0
         self._factored_at = 0
+        self._fresh: int | None = None  # iterations of its first linear solve
         self._factored_state = np.zeros(self.sub.n_owned * self.equations.n_fields)
 
     def __enter__(self) -> PetscCell:
@@ -254,6 +256,7 @@ class PetscCell:
         self.ksp.setOperators(self._A, self._A)
         self.pc.setUp()
         self._renew, self._factored_shift, self._factored_state = False, shift, state
+        self._fresh = None
         self._factored_at = self.cost.jacobians + 1
         self.cost.factorisations += 1
         seconds = time.process_time() - begin
@@ -267,6 +270,7 @@ class PetscCell:
             "shift": self._factored_shift,
             "at": self._factored_at,
             "renew": self._renew,
+            "fresh": -1 if self._fresh is None else self._fresh,
             "state": self._factored_state.reshape(self.sub.n_owned, -1),
         }
 
@@ -283,6 +287,7 @@ class PetscCell:
             # by way of SNES, which then knows that the first one was built
             self.snes.computeJacobian(self._x, self._A, self._A)
         self._renew, self._factored_at = bool(kept["renew"]), int(kept["at"])
+        self._fresh = int(kept["fresh"]) if kept["fresh"] >= 0 else None
 
     def _converged(self, snes: Any, iteration: int, norms: tuple[float, ...]) -> Any:
         """Stop at the absolute tolerance; ask for a new factorisation when it is stale."""
@@ -294,13 +299,18 @@ class PetscCell:
             return reason.DIVERGED_FNORM_NAN
         if fnorm <= s.atol:
             return reason.CONVERGED_FNORM_ABS
-        if (
-            iteration
-            and self.direct
-            and (self.ksp.getIterationNumber() > RENEW_ABOVE[self.factor_package])
-        ):
-            self._renew = True
+        if iteration:
+            self._judge(self.ksp.getIterationNumber())
         return reason.ITERATING
+
+    def _judge(self, iterations: int) -> None:
+        """Ask for a new factorisation when the last linear solve took too many."""
+        if self.direct:
+            self._renew |= iterations > RENEW_ABOVE[self.factor_package]
+        elif self._fresh is None:
+            self._fresh = iterations
+        else:
+            self._renew |= iterations > 1.3 * self._fresh + 2
 
     # -- solving ------------------------------------------------------------------
 
@@ -443,7 +453,9 @@ _COMMON = {
 }
 _ITERATIVE = _COMMON | {
     "mpnp_pc_type": "asm",
-    "mpnp_pc_asm_overlap": "24",
+    "mpnp_pc_asm_overlap": "16",
+    # blocks of one rank one after the other: half the iterations of all at once
+    "mpnp_pc_asm_local_type": "multiplicative",
     "mpnp_sub_pc_type": "lu",
     "mpnp_sub_pc_factor_mat_ordering_type": "nd",
 }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nanoslit.circuit.explorer import StudyResult
     from nanoslit.circuit.response import CircuitResponse
 
-__all__ = ["draw_shapes", "draw_study", "draw_voltammogram", "save"]
+__all__ = ["draw_shapes", "draw_spectrum", "draw_study", "draw_voltammogram", "save"]
 
 MOST_CURVES = 12
 
@@ -47,6 +47,21 @@ def draw_voltammogram(response: CircuitResponse, labels: list[str] | None = None
     axis.set_ylabel(f"current [{unit}]")
     if labels is not None:
         axis.legend(fontsize=8)
+    return figure
+
+
+def draw_spectrum(frequency: Any, z: Any, unit: str) -> Any:
+    """Return Nyquist and Bode plots of one impedance spectrum."""
+    figure, axes = _figure(2)
+    nyquist, bode = axes[0]
+    nyquist.plot(z.real, -z.imag, ".-")
+    nyquist.set_xlabel(f"Re Z [{unit}]")
+    nyquist.set_ylabel(f"-Im Z [{unit}]")
+    bode.loglog(frequency, np.abs(z), label="|Z|")
+    bode.loglog(frequency, z.real, "--", label="Re Z")
+    bode.set_xlabel("frequency [Hz]")
+    bode.set_ylabel(f"impedance [{unit}]")
+    bode.legend(fontsize=8)
     return figure
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Table", "Variable", "create", "write_scalars", "write_table"]
 
 _COMPRESS = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
-_SMALL = 8192  # bytes that are not worth compressing
+_SMALL = 32768  # bytes that are not worth compressing
 _TEXT_DTYPE = h5py.string_dtype()
 _TEXT = h5py.h5t.py_create(_TEXT_DTYPE, logical=True)  # in the file, and in memory
 _TEXT_OBJECT = h5py.h5t.py_create(_TEXT_DTYPE)

@@ -20,7 +20,7 @@ from nanoslit.errors import MissingExtraError, SweepError
 if TYPE_CHECKING:
     from nanoslit.sweep.plan import Execution, Resources, Slurm
 
-__all__ = ["Where", "connect", "cores", "local_workers", "slurm_job_script"]
+__all__ = ["Where", "connect", "cores", "local_workers", "slurm_job_script", "usable_memory"]
 
 _DEATH_TIMEOUT = 60
 _KEEP_EVERY = 15.0  # jobs of workers that were lost are replaced that often [s]
@@ -65,12 +65,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def usable_memory() -> float:
+    """Return the memory of this machine that solves may use [byte]."""
+    return 0.9 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def local_workers(where: Where, resources: Resources) -> int:
     """Return how many points run at once on this machine: cores and memory bound it."""
     if where.workers is not None:
         return where.workers
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fits = int(0.9 * memory // resources.memory)
+    cheapest = min(map(resources.memory_of, resources.ranks))
+    fits = int(usable_memory() // cheapest)
     one = resources.most_ranks if len(resources.ranks) == 1 else 1
     return max(1, min(cores() // one, fits))
 
@@ -193,7 +198,7 @@ def slurm_settings(
     settings (``jobs/site.env``) of the job in which the service runs.
     """
     n = max(slurm.cores, resources.most_ranks)
-    memory = slurm.memory or resources.memory * (n // resources.most_ranks)
+    memory = slurm.memory or resources.most_memory * (n // resources.most_ranks)
     hours, rest = divmod(int(slurm.walltime), 3600)
     site = os.environ.get("NANOSLIT_SITE")
     setup = [f". {shlex.quote(site)}", "site_setup"] if site else []

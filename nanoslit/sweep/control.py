@@ -17,7 +17,13 @@ from nanoslit.sweep.folder import Folder, write_json
 from nanoslit.sweep.owner import Ownership, owner_of
 from nanoslit.sweep.plan import Plan
 from nanoslit.sweep.points import Points, check_points
-from nanoslit.sweep.reconcile import enter_plan, rebuild, restore_unfinished, verify
+from nanoslit.sweep.reconcile import (
+    enter_missing_plans,
+    enter_plan,
+    rebuild,
+    restore_unfinished,
+    verify,
+)
 from nanoslit.sweep.status import current_plan
 
 __all__ = ["cancel", "check", "resume", "retry", "run", "verify_sweep"]
@@ -99,6 +105,7 @@ def resume(
     """Go on with the plan used last; failed points stay failed (see :func:`retry`)."""
     folder = Folder.open(root)
     with _owned(folder) as catalogue:
+        enter_missing_plans(folder, catalogue)
         number, plan = current_plan(folder, catalogue, name)
         return _work(folder, catalogue, number, Points(plan), where, tell, solver)
 

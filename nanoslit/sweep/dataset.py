@@ -51,5 +51,5 @@ def open_sweep(folder: str | Path, plan: str | None = None) -> Any:
     if path.is_dir() or not path.exists():
         name = f"sweep{'-' + plan if plan else ''}.h5"
         path = collect(path, path / "collected" / name, plan)[0]
-    chunks = None if find_spec("dask") is None else "auto"
+    chunks: dict[str, int] | None = {} if find_spec("dask") else None  # those of the file
     return xarray.open_dataset(path, engine="h5netcdf", chunks=chunks)

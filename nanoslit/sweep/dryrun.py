@@ -22,7 +22,7 @@ from nanoslit.sweep.points import Points, check_points
 __all__ = ["dry_run", "render"]
 
 
-def dry_run(plan: Plan, root: Path | None = None) -> dict[str, Any]:
+def dry_run(plan: Plan, root: Path | None = None, cluster: str | None = None) -> dict[str, Any]:
     """Return the facts of a plan after checking all of its points.
 
     Parameters
@@ -30,6 +30,8 @@ def dry_run(plan: Plan, root: Path | None = None) -> dict[str, Any]:
     plan : Plan
     root : Path, optional
         Folder whose finished points count as done.
+    cluster : {"local", "slurm"}, optional
+        That of the plan by default.
 
     Raises
     ------
@@ -45,10 +47,11 @@ def dry_run(plan: Plan, root: Path | None = None) -> dict[str, Any]:
         nodes = mesh_nodes(points, 0)
     except CaseError:
         nodes = 0
-    ranks = plan.resources.ranks_for(nodes)
+    rule = plan.resources.rule_for(nodes)
+    ranks = rule.ranks
     seconds = total_cost(points)
     share = 1.0 - known.get("done", 0) / max(len(points), 1)
-    where = with_overrides(Where(plan.execution.cluster), plan.execution)
+    where = with_overrides(Where(cluster or plan.execution.cluster), plan.execution)
     slots = (
         local_workers(where, plan.resources) if where.cluster == "local" else where.workers or 1
     )
@@ -66,6 +69,7 @@ def dry_run(plan: Plan, root: Path | None = None) -> dict[str, Any]:
         "waiting": len(points) - sum(known.get(k, 0) for k in (
             "done", "failed", "quarantined", "new")),
         "mesh_nodes_first": nodes, "ranks_first": ranks,
+        "memory_first": plan.resources.memory_of(rule),
         "core_hours": share * seconds / 3600, "workers": slots,
         "wall_s": share * seconds / max(slots, 1),
         "bytes": int(share * len(points) * 3e5 * max(nodes, 1) / 1500),
@@ -104,6 +108,7 @@ def render(facts: dict[str, Any]) -> str:
         f"{facts['bytes'] / 1e6:.3g} MB",
         f"  first point  {facts['first_point']['values']}",
         f"               {facts['mesh_nodes_first']} mesh nodes, {facts['ranks_first']} ranks, "
+        f"{facts['memory_first'] / 1e9:.3g} GB, "
         f"key {facts['first_point']['key'][:12]}",
         f"  launch line  {facts['launch']}",
         f"  by hand      {facts['by_hand']}",

@@ -23,9 +23,10 @@ from typing import Any
 
 from nanoslit.errors import CaseError, LaunchError
 from nanoslit.sweep.catalogue import Catalogue, Claimed, Update
-from nanoslit.sweep.cluster import Where, connect
+from nanoslit.sweep.cluster import Where, connect, usable_memory
 from nanoslit.sweep.cost import mesh_nodes
 from nanoslit.sweep.folder import Folder, write_json
+from nanoslit.sweep.plan import RankRule
 from nanoslit.sweep.points import Points
 from nanoslit.sweep.worker import run_batch
 
@@ -131,9 +132,9 @@ class Service:
         self.name = f"{os.uname().nodename}-{os.getpid()}-{time.time_ns()}"
         self.results: queue.SimpleQueue[tuple[Any, list[Claimed]]] = queue.SimpleQueue()
         self.in_flight: dict[str, list[Claimed]] = {}
-        self.weights: dict[str, int] = {}
+        self.weights: dict[str, RankRule] = {}
         self.stock: deque[Claimed] = deque()  # claimed, not yet in a batch
-        self.held: list[tuple[int, list[Claimed]]] = []
+        self.held: list[tuple[RankRule, list[Claimed]]] = []
         self.left, self.mean = 0, 0.0  # points that wait, expected cost of one
         self.unwritten: list[Update] = []
         self.outcome = Outcome()
@@ -142,7 +143,6 @@ class Service:
         self.scale = 1.0  # measured over expected cost
         self._spent = self._foreseen = 0.0
         self._firsts: dict[bytes, str] = {}  # how the first points ended
-        self._nodes: dict[int, int] = {}
         self.slots = 1
 
     # -- the loop ---------------------------------------------------------------------
@@ -244,19 +244,26 @@ class Service:
         while len(self.in_flight) < 2 * self.slots:
             if not self.held:
                 claimed = self._take()
-                by_ranks: dict[int, list[Claimed]] = {}
+                by_rule: dict[RankRule, list[Claimed]] = {}
                 for point in claimed:
-                    by_ranks.setdefault(self._ranks(point), []).append(point)
-                self.held = list(by_ranks.items())
+                    by_rule.setdefault(self._rule(point), []).append(point)
+                self.held = list(by_rule.items())
             if not self.held:
                 return
-            ranks, points = self.held[0]
-            # where points differ in ranks, a worker is a core and a point takes several
-            busy = sum(self.weights.values())
-            if mixed and busy and busy + ranks > self.slots:
+            rule, points = self.held[0]
+            # where points differ, a worker is a core and a point takes several
+            if mixed and self.weights and not self._fits(rule):
                 return
             self.held.pop(0)
-            self._submit(ranks, points)
+            self._submit(rule, points)
+
+    def _fits(self, rule: RankRule) -> bool:
+        """Whether ranks and, on this machine, memory are free for one more batch."""
+        resources, rules = self.points.plan.resources, [*self.weights.values(), rule]
+        if sum(r.ranks for r in rules) > self.slots:
+            return False
+        here = self.where.cluster == "local" and not self.where.external
+        return not here or sum(map(resources.memory_of, rules)) <= usable_memory()
 
     def _take(self) -> list[Claimed]:
         """Return the points of the next batch: fewer and fewer towards the end."""
@@ -273,16 +280,14 @@ class Service:
         fair = -(-(self.left + len(self.stock)) // (4 * self.slots))
         return max(1, min(by_time, fair, _LARGEST_BATCH))
 
-    def _ranks(self, point: Claimed) -> int:
-        rules = self.points.plan.resources
-        if len(rules.ranks) == 1:
-            return rules.most_ranks
-        if point.number not in self._nodes:
-            try:
-                self._nodes[point.number] = mesh_nodes(self.points, point.number)
-            except CaseError:
-                self._nodes[point.number] = 0
-        return rules.ranks_for(self._nodes.pop(point.number))
+    def _rule(self, point: Claimed) -> RankRule:
+        resources = self.points.plan.resources
+        if len(resources.ranks) == 1:
+            return resources.ranks[0]
+        try:
+            return resources.rule_for(mesh_nodes(self.points, point.number))
+        except CaseError:  # told when the point is computed
+            return resources.ranks[0]
 
     def _request(self, point: Claimed) -> dict[str, Any]:
         from nanoslit.sweep.serve import gentler
@@ -296,17 +301,17 @@ class Service:
             "checkpoint_every": plan.execution.checkpoint_every,
         }  # fmt: skip
 
-    def _submit(self, ranks: int, claimed: list[Claimed]) -> None:
+    def _submit(self, rule: RankRule, claimed: list[Claimed]) -> None:
         execution = self.points.plan.execution
         batch = {
             "root": str(self.folder.root.resolve()), "service": self.name,
-            "solver": self.solver, "ranks": ranks, "launcher": execution.launcher,
+            "solver": self.solver, "ranks": rule.ranks, "launcher": execution.launcher,
             "stale_after": execution.stale_after,
             "points": [self._request(c) for c in claimed],
         }  # fmt: skip
         name = f"batch-{claimed[0].key.hex()[:12]}-a{claimed[0].attempt}"
         self.in_flight[name] = claimed
-        self.weights[name] = ranks
+        self.weights[name] = rule
         self.outcome.started = self.outcome.started or time.time()
         future = self.client.submit(run_batch, batch, key=name, pure=False)
         future.add_done_callback(lambda f, c=claimed: self.results.put((f, c)))

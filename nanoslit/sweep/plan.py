@@ -20,8 +20,8 @@ A plan holds::
     electrode.stern_capacitance = { from = "5 uF/cm^2", to = "20 uF/cm^2" }
 
     [resources]
-    ranks = [{ nodes_up_to = 50000, ranks = 1 }, { ranks = 4 }]   # or one number
-    memory = "4 GB"
+    ranks = [{ nodes_up_to = 50000, ranks = 1 }, { ranks = 4, memory = "8 GB" }]
+    memory = "4 GB"                    # ranks = 2 is a rule for all points
     time_limit = "2 h"
 
     [execution]
@@ -76,10 +76,11 @@ _MEMORY = Quantity("an amount of memory", "byte", "4 GB")
 
 @dataclass(frozen=True)
 class RankRule:
-    """Ranks of the points whose mesh has at most so many nodes."""
+    """Ranks and memory [byte] of the points whose mesh has at most so many nodes."""
 
     ranks: int
     nodes_up_to: int = 10**12
+    memory: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ class Resources:
     ranks : tuple of RankRule
         The first rule that fits the mesh counts.
     memory : float
-        Of one point [byte]; asked of a batch system, and bounds the points that run at
-        once on this machine.
+        Of one point whose rule names none [byte]; asked of a batch system, and bounds the
+        points that run at once on this machine.
     time_limit : float
         Wall time of one attempt [s]; then a checkpoint is written and the point goes on
         in another attempt.
@@ -106,12 +107,21 @@ class Resources:
         if not self.ranks:
             raise CaseError("ranks is an empty list; give a number or rules")
 
-    def ranks_for(self, nodes: float) -> int:
-        """Return the number of ranks for a mesh of so many nodes."""
+    def rule_for(self, nodes: float) -> RankRule:
+        """Return the rule for a mesh of so many nodes."""
         for rule in self.ranks:
             if nodes <= rule.nodes_up_to:
-                return rule.ranks
-        return self.ranks[-1].ranks
+                return rule
+        return self.ranks[-1]
+
+    def memory_of(self, rule: RankRule) -> float:
+        """Return the memory of a point that follows a rule [byte]."""
+        return self.memory if rule.memory is None else rule.memory
+
+    @property
+    def most_memory(self) -> float:
+        """Largest memory of any point [byte]."""
+        return max(self.memory_of(rule) for rule in self.ranks)
 
     @property
     def most_ranks(self) -> int:
@@ -197,7 +207,8 @@ def _rank_rules(raw: Any, at: Place) -> tuple[RankRule, ...]:
     one = Whole("a number of MPI ranks", 1, 100_000)
     if not isinstance(raw, list):
         return (RankRule(one.read(raw, at)),)
-    rule = Record(RankRule, {"ranks": one, "nodes_up_to": Whole("a number of mesh nodes", 1)})
+    nodes = Whole("a number of mesh nodes", 1)
+    rule = Record(RankRule, {"ranks": one, "nodes_up_to": nodes, "memory": _MEMORY})
     return tuple(rule.read(item, at / str(i)) for i, item in enumerate(raw))
 
 
@@ -211,7 +222,9 @@ class _Ranks(Quantity):
 
     def describe(self) -> str:
         """Say what is allowed."""
-        return "a number, or [{ nodes_up_to = 50000, ranks = 1 }, { ranks = 4 }]"
+        return (
+            'a number, or [{ nodes_up_to = 50000, ranks = 1 }, { ranks = 4, memory = "8 GB" }]'
+        )
 
 
 _RESOURCES = Record(
@@ -340,6 +353,7 @@ def plan_from_toml(text: str, source: str = "plan", folder: Path | None = None) 
         (at / "name").fail(
             "names a file", given=show(name), allowed="letters, digits, '-', '_' and '.'"
         )
+    document["name"] = name  # so that the written plan is the same plan in any file
     return Plan(name, source, document, base, groups, resources, execution, adaptive)
 
 

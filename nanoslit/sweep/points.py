@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import product
+from itertools import islice, product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,10 @@ __all__ = ["Points", "check_points"]
 
 _SHOWN = 5  # mistakes told at once
 _CHUNK = 10_000
+_MOST_MESHES = 2_000  # points whose double layers are looked at
+_SUSPECT = 1e-14  # a mesh spacing below which the mesh itself is tried [m]
+_SHORT = 6
+_SCREENING = ("electrolyte", "electrode", "protocol", "cell", "numerics")
 
 
 @dataclass(frozen=True)
@@ -246,8 +250,47 @@ def check_points(points: Points) -> None:
         more = f"\n... and {bad - len(mistakes)} more" if bad > len(mistakes) else ""
         raise CaseError("\n".join(mistakes) + more)
     points.case(0)
+    _check_meshes(points)
     if not _surely_distinct(points):
         _check_distinct(points)
+
+
+def _check_meshes(points: Points) -> None:
+    """Raise if double layers of any point are too thin to be meshed.
+
+    The one condition that ties tables together. The thickness is monotone in every number
+    it depends on, so the ends of every axis are looked at, and all values of short ones.
+    """
+    from nanoslit.mpnp.equilibrium import screening_length
+    from nanoslit.mpnp.grid import build_grid, resolve_spacing
+
+    rows = [_telling_rows(group) for group in points.groups]
+    for combination in islice(product(*rows), _MOST_MESHES):
+        index = int(np.ravel_multi_index(combination, points.shape))
+        case = points.case(index)
+        thinnest = resolve_spacing(case).wall * screening_length(
+            case.electrolyte, case.electrode, case.largest_wall_potential
+        )
+        if thinnest < _SUSPECT:
+            try:
+                build_grid(case)
+            except CaseError as error:
+                raise CaseError(
+                    f"{points.plan.source}: point {index} ({points.label(index)}): {error}"
+                ) from None
+
+
+def _telling_rows(group: Group) -> list[int]:
+    """Return the rows of a group that bound the screening length."""
+    if not any(key.split(".")[0] in _SCREENING for key in group.keys):
+        return [0]
+    if group.size <= _SHORT:
+        return list(range(group.size))
+    ends = {0, group.size - 1}
+    for column in group.columns:
+        if column.numeric:
+            ends |= {int(np.argmin(column.si)), int(np.argmax(column.si))}
+    return sorted(ends)
 
 
 def _surely_distinct(points: Points) -> bool:

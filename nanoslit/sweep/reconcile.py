@@ -16,7 +16,7 @@ from nanoslit.sweep.folder import Folder, Point, read_json, write_json
 from nanoslit.sweep.plan import Plan, read_plan
 from nanoslit.sweep.points import Points, duplicate_text
 
-__all__ = ["enter_plan", "rebuild", "restore_unfinished", "verify"]
+__all__ = ["enter_missing_plans", "enter_plan", "rebuild", "restore_unfinished", "verify"]
 
 
 def enter_plan(folder: Folder, catalogue: Catalogue, plan: Plan) -> tuple[int, int]:
@@ -48,10 +48,16 @@ def enter_plan(folder: Folder, catalogue: Catalogue, plan: Plan) -> tuple[int, i
     return number, new
 
 
+def enter_missing_plans(folder: Folder, catalogue: Catalogue) -> None:
+    """Enter the plans that were not entered to the end when a service was killed."""
+    for path in folder.plans():
+        if catalogue.filled_plan(path.name) is None:
+            enter_plan(folder, catalogue, read_plan(path))
+
+
 def rebuild(folder: Folder, catalogue: Catalogue) -> None:
     """Fill an empty catalogue from the plans and the points' folders."""
-    for path in folder.plans():
-        enter_plan(folder, catalogue, read_plan(path))
+    enter_missing_plans(folder, catalogue)
     settle(folder, catalogue, folder.found())
 
 

@@ -89,12 +89,12 @@ def run(words, **more):
 def test_the_law_does_not_depend_on_the_number_of_ranks(tmp_path):
     table = write_table(tmp_path / "t.csv")
     texts = []
-    for ranks in (0, 2, 4):
+    for ranks in (0, 4):
         law = tmp_path / f"L{ranks}.json"
-        done = run(command(table, law, "--evaluations", 8000, ranks=ranks))
+        done = run(command(table, law, "--evaluations", 6000, ranks=ranks))
         assert done.returncode == 0, done.stderr
         texts.append(law.read_text())
-    assert texts[0] == texts[1] == texts[2]
+    assert texts[0] == texts[1]
 
 
 def start_and_wait_for_checkpoint(words, law):

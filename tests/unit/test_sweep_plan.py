@@ -133,12 +133,18 @@ electrode.stern_permittivity = [6, 12]
         checked(axes)
 
 
-def test_ranks_follow_the_mesh():
+def test_ranks_and_memory_follow_the_mesh():
     found = plan(
-        "[axes]\ngeometry.sheets = [1, 2]\n[resources]\n"
-        "ranks = [{ nodes_up_to = 1000, ranks = 1 }, { ranks = 4 }]"
+        '[axes]\ngeometry.sheets = [1, 2]\n[resources]\nmemory = "1 GB"\n'
+        'ranks = [{ nodes_up_to = 1000, ranks = 1 }, { ranks = 4, memory = "8 GB" }]'
     ).resources
-    assert (found.ranks_for(1000), found.ranks_for(1001), found.most_ranks) == (1, 4, 4)
+    small, large = found.rule_for(1000), found.rule_for(1001)
+    assert (small.ranks, large.ranks, found.most_ranks) == (1, 4, 4)
+    assert (found.memory_of(small), found.memory_of(large), found.most_memory) == (
+        1e9,
+        8e9,
+        8e9,
+    )
 
 
 def test_every_combination_of_one_table_is_checked():
@@ -158,3 +164,13 @@ geometry.opening = { values = ["1 nm", "1.2 nm", "2.5 nm", "1.4 nm"] }
 def test_values_that_differ_below_the_digits_of_the_key_are_duplicates():
     with pytest.raises(CaseError, match="duplicate points"):
         checked('[axes]\ngeometry.slit_size = ["1.5 nm", "1.50000000000001 nm"]')
+
+
+def test_a_double_layer_too_thin_to_mesh_is_found():
+    axes = """[axes]
+electrolyte.ion_size = ["0.4 nm", "0 nm", "0.3 nm"]
+protocol.upper = ["0.1 V", "2.5 V", "0.2 V"]
+"""
+    with pytest.raises(CaseError, match="mesh spacing .* too small") as told:
+        checked(axes)
+    assert "ion_size = 0 nm, upper = 2.5 V" in str(told.value)

@@ -38,7 +38,7 @@ def test_coefficients_have_order_three_consistency():
     governor=st.sampled_from(["inner", "outer", "outer_open", "mean"]),
     charge=st.sampled_from(["abs", "signed"]),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_discrete_maximum_principle_and_charge(gamma, theta, rho, c, window, governor, charge):
     circuit = NanoCircuit(
         N, R, gamma, C, rho * R, c * C, governor=governor, charge=charge

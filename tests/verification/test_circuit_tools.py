@@ -16,7 +16,7 @@ from nanoslit.circuit.configuration import Constraint, Objective, Study, Variabl
 from nanoslit.circuit.explorer import explore, pareto_front
 from nanoslit.circuit.film import film_of
 from nanoslit.circuit.fit import fit
-from nanoslit.circuit.material import CellParameters
+from nanoslit.circuit.material import CellParameters, MaterialMap
 from nanoslit.circuit.measurement import Measurement, read_measurement
 from nanoslit.circuit.spice import netlist
 from nanoslit.errors import CaseError, CircuitError, LawError
@@ -382,6 +382,39 @@ def test_circuit_command_and_fit_of_its_output(nanoslit, tmp_path):
     assert "current: A -> A" in fitted.stderr
 
 
+def test_impedance_command(nanoslit, tmp_path):
+    head, _, _ = CIRCUIT.partition("[protocol]")
+    head = head.replace('cycle = "periodic"', "")
+    text = (
+        head
+        + """[protocol]
+kind = "impedance"
+lowest = "0.1 Hz"
+highest = "1 kHz"
+bias = "0.5 V"
+window = "1 V"
+"""
+    )
+    (tmp_path / "z.toml").write_text(text)
+    out = nanoslit(
+        "circuit", tmp_path / "z.toml", "-o", tmp_path / "z.h5", "--json",
+        "--csv", tmp_path / "z.csv", "--figure", tmp_path / "z.png",
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr
+    found = json.loads(out.stdout)
+    circuit = NanoCircuit(6, 5.0, 0.9, 4e-4, 1.0, 4e-4)
+    z = circuit.impedance(found["frequency"], 0.5, window=1.0)[0]
+    assert len(z) == 41
+    assert np.allclose(found["real"], z.real)
+    assert np.allclose(found["imag"], z.imag)
+    with h5py.File(tmp_path / "z.h5") as file:
+        assert np.allclose(file["impedance/real"], z.real)
+    (tmp_path / "z.toml").write_text(text.replace('"1 kHz"', '"0.01 Hz"'))
+    out = nanoslit("circuit", tmp_path / "z.toml", "-o", tmp_path / "y.h5")
+    assert out.returncode == 2
+    assert "lowest" in out.stderr
+
+
 def test_explore_command(nanoslit, tmp_path):
     (tmp_path / "s.toml").write_text(STUDY)
     out = nanoslit(
@@ -433,3 +466,81 @@ def test_bad_study_files(change, words, nanoslit, tmp_path):
     out = nanoslit("explore", tmp_path / "s.toml", "-o", tmp_path / "s.h5")
     assert out.returncode == 2, out.stderr
     assert words in out.stderr
+
+
+# --- maps from solved cells -------------------------------------------------------------
+def solved(slit_size, concentration, scale=1.0):
+    """Return the parameters of a made-up solved cell; R_c falls with size and salt."""
+    return CellParameters(
+        slit_size, 10e-9, 1e-9, 0.335e-9, 5.5e-9, 4,
+        scale * 2e-9 / slit_size * (1000 / concentration), 0.5 + 1e8 * (slit_size - 1.5e-9),
+        3e-9, 2e-8, 0.76e-6, "electrochemical", 15.0, concentration, 0.01,
+    )  # fmt: skip
+
+
+def test_material_over_slit_size_and_concentration():
+    cells = [solved(d, c) for d in (1.5e-9, 3e-9) for c in (500.0, 1000.0)]
+    values = MaterialMap(cells).at([1.5e-9, 3e-9], [500.0, 1000.0])
+    assert np.allclose(values["r_c"], [cells[0].r_c, cells[3].r_c])
+    assert np.allclose(values["gamma"], [0.5, 0.65])
+    with pytest.raises(CircuitError, match="slit_size = 4e-09 of circuit 1"):
+        MaterialMap(cells).at([2e-9, 4e-9], [500.0, 500.0])
+    with pytest.raises(CircuitError, match="concentration"):
+        MaterialMap(cells).at([2e-9])
+    with pytest.raises(CircuitError, match="every pair"):
+        MaterialMap(cells[:3])
+    twice = MaterialMap([solved(d, 1e3, s) for d in (1.5e-9, 3e-9) for s in (0.9, 1.1)])
+    assert np.isclose(twice.spread, np.log(1.1 / 0.9))
+    assert np.isclose(twice.at(1.5e-9)["r_c"][0], np.sqrt(0.99) * 2 / 1.5)
+
+
+@pytest.mark.parametrize("basis", ["per depth", "absolute", "per area"])
+def test_study_of_a_material_in_any_basis(basis, monkeypatch):
+    cells = [solved(d, c) for d in (1.5e-9, 3e-9) for c in (500.0, 1000.0)]
+    monkeypatch.setattr("nanoslit.circuit.material.material_of", lambda _: MaterialMap(cells))
+    extent = {"per depth": 1.0, "absolute": 1e3, "per area": 5.5e-9}[basis]
+    fixed = {
+        "n_slits": 4, "r_open": 0.1 * extent, "c_open": 1e-8 / extent, "basis": basis,
+        "depth": 1e-3, "saturation": 1.0,
+    }  # fmt: skip
+    result = explore(
+        study(
+            fixed=fixed, material=("x",), samples=16, upper=0.2,
+            variables=(
+                Variable("slit_size", 1.5e-9, 3e-9), Variable("concentration", 500, 1000),
+                Variable("scan_rate", 1e5, 1e7, "log"),
+            ),
+        )
+    )  # fmt: skip
+    r = MaterialMap(cells).at(
+        *(result.samples[k] for k in ("slit_size", "concentration"))
+    )  # fmt: skip
+    one = NanoCircuit(
+        4, r["r_c"], r["gamma"], r["c_slit"], 0.1, 1e-8, q_max=r["q_max"], saturation=1.0,
+        basis="per depth",
+    )  # fmt: skip
+    protocols = [CyclicVoltammetry(0, 0.2, v, cycles=1) for v in result.samples["scan_rate"]]
+    expected = observables.features(one.simulate(protocols, points=200))
+    assert np.allclose(result.features["asymmetry"], expected["asymmetry"], atol=2e-3)
+    assert np.allclose(
+        extent * result.features["top_charge"], expected["top_charge"], rtol=2e-3
+    )
+
+
+def test_error_of_a_study_names_its_circuit():
+    bad = study(
+        fixed={"n_slits": 6, "q_max": 0.5}, samples=64,
+        variables=(Variable("theta", 0.1, 1.0), Variable("gamma", 0.0, 0.9),
+                   Variable("rho", 0.1, 1.0), Variable("c", 0.1, 1.0)),
+    )  # fmt: skip
+    with pytest.raises(CircuitError, match=r"circuit \d+ \(with theta = .*gamma = ") as error:
+        explore(bad)
+    row = int(str(error.value).split("circuit ")[1].split(" ")[0])
+    gamma = 0.9 * _gamma_of(bad)[row]
+    assert f"gamma = {gamma:.4g}" in str(error.value)
+
+
+def _gamma_of(plan):
+    from scipy.stats import qmc
+
+    return qmc.Sobol(4, rng=plan.seed).random_base2(6)[:, 1]

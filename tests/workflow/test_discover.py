@@ -1,6 +1,7 @@
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,23 @@ import sympy
 from nanoslit.cli import main
 from nanoslit.discovery.law import ResistanceLaw
 from synthetic_results import write_result
+
+
+@pytest.fixture
+def here(monkeypatch, capfd):
+    """Run the command in this process, which has loaded everything already."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["nanoslit", *map(str, words)])
+        capfd.readouterr()
+        try:
+            code = main() or 0
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capfd.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return run
 
 
 def table(path, **columns):
@@ -47,15 +65,13 @@ def test_a_table_gives_a_law_file_that_sympy_reads(nanoslit, tmp_path, energies)
     assert nanoslit("discover", "--table", energies, "--target", "E", "-o", law).returncode == 2
 
 
-def test_results_give_the_planted_resistance_law(nanoslit, tmp_path):
+def test_results_give_the_planted_resistance_law(here, tmp_path):
     files = [
         write_result(tmp_path / f"r{k}.h5", r_c=2.0 + k, gamma=0.5, rate=1.0 + k)
         for k in range(2)
     ]
     law_file = tmp_path / "LAW.json"
-    done = nanoslit(
-        "discover", files[0], "-o", law_file, "--evaluations", 8000, "--charge", "q"
-    )
+    done = here("discover", files[0], "-o", law_file, "--evaluations", 8000, "--charge", "q")
     assert done.returncode == 0, done.stderr
     law = ResistanceLaw.from_file(law_file)
     assert law.governor == "outer"
@@ -76,13 +92,13 @@ def test_results_give_the_planted_resistance_law(nanoslit, tmp_path):
     assert law.baselines["paper_inner"].error_test > 1e-4
 
 
-def test_salt_that_lags_behind_is_seen(nanoslit, tmp_path):
+def test_salt_that_lags_behind_is_seen(here, tmp_path):
     file = write_result(tmp_path / "r.h5", r_c=3.0, salt=1.4)
     words = ["discover", file, "--voltage", "electrochemical", "--evaluations", 8000]
     laws = []
     for more in ([], ["--salt"]):
         law_file = tmp_path / f"LAW{len(more)}.json"
-        done = nanoslit(*words, *more, "-o", law_file)
+        done = here(*words, *more, "-o", law_file)
         assert done.returncode == 0, done.stderr
         laws.append(ResistanceLaw.from_file(law_file))
     for law in laws:
@@ -102,12 +118,10 @@ def test_salt_that_lags_behind_is_seen(nanoslit, tmp_path):
     assert gamma["block_error"] > 0
 
 
-def test_a_left_out_result_only_tests(nanoslit, tmp_path):
+def test_a_left_out_result_only_tests(here, tmp_path):
     files = [write_result(tmp_path / f"r{k}.h5", r_c=2.0 + k, rate=1.0 + k) for k in range(3)]
     law_file = tmp_path / "LAW.json"
-    done = nanoslit(
-        "discover", *files, "-o", law_file, "--evaluations", 6000, "--hold-out", "r2"
-    )
+    done = here("discover", *files, "-o", law_file, "--evaluations", 6000, "--hold-out", "r2")
     assert done.returncode == 0, done.stderr
     held = json.loads(law_file.read_text())["held_out"]
     assert set(held["best"]) == {"r2:1", "r2:2"}
@@ -166,7 +180,7 @@ def test_bad_tables_and_options_end_with_one_message(
     assert not (tmp_path / "L.json").exists()
 
 
-def test_bad_files(nanoslit, tmp_path):
+def test_bad_files(here, tmp_path):
     output = ["-o", tmp_path / "L.json"]
     (tmp_path / "x.h5").write_text("no")
     plain = write_result(tmp_path / "plain.h5")
@@ -179,7 +193,7 @@ def test_bad_files(nanoslit, tmp_path):
         ([], "nothing to read"),
         ([plain, "--salt"], "no ion content"),
     ):
-        done = nanoslit("discover", *words, *output)
+        done = here("discover", *words, *output)
         assert done.returncode == 2
         assert message in done.stderr
         assert "Traceback" not in done.stderr

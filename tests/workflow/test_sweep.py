@@ -65,7 +65,8 @@ class Sweep:
     def end(self):
         """End what a failed test left behind."""
         for process in self.processes():
-            process.kill()
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         for child in self.children:
             child.communicate()
 
@@ -121,11 +122,12 @@ class Sweep:
 
     def solvers(self):
         """Return the solver processes (ranks, not their mpirun)."""
-        return [
-            p
-            for p in self.processes()
-            if p.name().startswith("python") and "serve" in p.cmdline()
-        ]
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                if process.name().startswith("python") and "serve" in process.cmdline():
+                    found.append(process)
+        return found
 
     def freeze(self, condition, ranks=1):
         """Stop the solvers as soon as a condition holds, so that no point ends meanwhile."""
@@ -400,6 +402,28 @@ def test_tables_hold_the_same_numbers(reference):
         np.testing.assert_array_equal(table["capacitance"], data["capacitance"])
         np.testing.assert_array_equal(table["slit_size"], data["slit_size"])
         assert list(table["status"]) == ["done"] * len(data["slit_size"])
+
+
+@pytest.mark.slow
+def test_service_killed_before_its_points_were_entered(sweep):
+    """A million points take long enough to enter; ``resume`` enters them anew."""
+    points = "{ from = %s, to = %s, points = %d }"
+    text = sweep_plan((1, 2)).replace(
+        'geometry.slit_size = ["1 nm", "2 nm"]',
+        f"""geometry.slit_size = {points % ('"1 nm"', '"5 nm"', 1000)}
+protocol.scan_rate = {points % ('"1e5 V/s"', '"1e6 V/s"', 1000)}""",
+    )
+    child = sweep.start("run", sweep.plan(text), "-o", sweep.dir)
+    sweep.wait(lambda: len(sweep.plans()) == 1)
+    child.kill()
+    sweep.finish(child, code=-signal.SIGKILL)
+    assert "no plan has been entered" in sweep.do("status", sweep.dir, code=2)
+    child = sweep.start("resume", sweep.dir)
+    sweep.wait(sweep.under_way)
+    os.killpg(child.pid, signal.SIGINT)
+    sweep.finish(child, code=85)
+    assert sweep.status()["total"] == 1_000_000
+    sweep.assert_nothing_left()
 
 
 def test_bad_plan_starts_nothing(sweep):
