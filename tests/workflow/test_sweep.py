@@ -397,7 +397,8 @@ def test_tables_hold_the_same_numbers(reference):
     pandas = pytest.importorskip("pandas")
     sweep, _ = reference
     data = sweep.data()
-    tables = [pandas.read_csv(sweep.dir / "collected" / "sweep.csv")]
+    csv = sweep.dir / "collected" / "sweep.csv"
+    tables = [pandas.read_csv(csv, float_precision="round_trip")]
     if (parquet := sweep.dir / "collected" / "sweep.parquet").exists():
         tables.append(pandas.read_parquet(parquet))
     for table in tables:
