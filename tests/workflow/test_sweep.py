@@ -461,7 +461,7 @@ def test_missing_points_are_nan(sweep):
 
 @pytest.mark.slow
 def test_stopped_rank_is_noticed_and_the_point_computed_again(sweep, reference):
-    text = sweep_plan(SLITS, more='[execution]\nstale_after = "4 s"\nworkers = 1')
+    text = sweep_plan(SLITS, more='[execution]\nstale_after = "10 s"\nworkers = 1')
     child = sweep.start("run", sweep.plan(text), "-o", sweep.dir)
     sweep.freeze(sweep.some_done)
     sweep.finish(child)
