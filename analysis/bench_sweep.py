@@ -141,9 +141,12 @@ def efficiency(folder: Path) -> None:
     begin = min(r["started"] for r in records)
     end = max(r["ended"] for r in records)
     cpu = sum(r["cpu"] for r in records)
+    held = sum(r["ended"] - r["started"] for r in records)
+    core_time = 2 * (end - begin)
     print(
         f"efficiency: {len(records)} points, {cpu:.1f} s of solver in {end - begin:.1f} s on 2 "
-        f"cores = {cpu / 2 / (end - begin):.3f}"
+        f"cores = {cpu / core_time:.3f}; solvers held a point for {held / core_time:.3f} of "
+        "the core time (the first is lower where others use the cores)"
     )
 
 
