@@ -64,9 +64,9 @@ def both(n_slits, lower):
 def test_both_back_ends_agree(n_slits):
     one, two = both(n_slits, 0.0)
     # stored times follow the square root of the curvature, which turns the rounding of a
-    # straight piece into 1e-3 of its length; steps and the curve itself are the same
+    # straight piece into 1e-5 of its length; steps and the curve itself are the same
     assert np.array_equal(one.outcome.steps, two.outcome.steps)
-    assert np.allclose(one.time, two.time, atol=2e-3 * one.time.max())
+    assert np.allclose(one.time, two.time, atol=1e-4 * one.time.max())
     assert np.allclose(one.outcome.ends, two.outcome.ends, atol=1e-9)
     for k in range(40):
         again = np.interp(one.time[k], two.time[k], two.electrode_current[k])
