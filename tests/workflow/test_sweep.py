@@ -91,7 +91,7 @@ class Sweep:
     def plans(self):
         return sorted(self.dir.glob("plans/*.toml"))
 
-    def wait(self, condition, timeout=90.0):
+    def wait(self, condition, timeout=180.0):
         end = time.monotonic() + timeout
         while not (found := condition()):
             assert time.monotonic() < end, "waited in vain"
