@@ -95,7 +95,7 @@ class SearchSettings:
     migration_interval: int = 10
     migrants: int = 3
     topology: str = "ring"
-    local_search_share: float = 0.4
+    local_search_share: float = 0.2
     local_search_steps: int = 4
     immigrants: float = 0.08
     monomials: float = 0.25

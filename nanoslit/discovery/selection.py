@@ -26,6 +26,7 @@ from nanoslit.discovery.tokens import (
     ADD,
     BINARY,
     CONSTANT,
+    DIV,
     MAX_TOKENS,
     MUL,
     PRIVATE,
@@ -110,13 +111,13 @@ def polish(
 
 
 def reductions(laboratory: Laboratory, individual: Individual) -> list[Individual]:
-    """Return the consistent expressions with one node or operand fewer."""
+    """Return the consistent expressions with a node or operand fewer, or a constant for it."""
     tokens, C, cdim = individual.tokens, individual.constants, individual.cdim
     spans = _spans(tokens)
     found: dict[int, Individual] = {}
     for t, (lo, parts) in enumerate(spans):
         options = [(tokens[a : b + 1], C[a : b + 1], cdim[a : b + 1]) for a, b in parts]
-        if parts:
+        if parts or tokens[t] >= VARIABLE:
             one = np.ones((1, C.shape[1]))
             options.append((np.array([CONSTANT], dtype=np.int16), one, np.zeros(1, int)))
         if tokens[t] == PRIVATE:
@@ -130,6 +131,68 @@ def reductions(laboratory: Laboratory, individual: Individual) -> list[Individua
             if hash_ is not None and hash_ not in found and hash_ != individual.hash:
                 found[hash_] = Individual(new, newC, newD, hash_, math.inf)
     return list(found.values())
+
+
+def expansions(laboratory: Laboratory, individual: Individual) -> list[Individual]:
+    """Return the consistent expressions with a factor ``c - column`` more, or in place.
+
+    Laws are full of such factors, and chance needs long to build one with a good constant.
+    """
+    d, tokens, C, cdim = (
+        laboratory.dimensions,
+        individual.tokens,
+        individual.constants,
+        individual.cdim,
+    )
+    found: dict[int, Individual] = {}
+    if SUB not in laboratory.ops:
+        return []
+    allowed = [None, *(o for o in (MUL, DIV) if o in laboratory.ops)]
+    free = laboratory.settings.constant_units == "free"
+    for v in range(len(laboratory.problem.columns)):
+        factor = [PRIVATE if laboratory.private else CONSTANT, VARIABLE + v, SUB]
+        size = float(np.mean(laboratory.problem.X[:, v]))
+        for t, (lo, _) in enumerate(_spans(tokens)):
+            for operator in allowed:
+                first = lo if operator is None else t + 1
+                part = factor if operator is None else [*factor, operator]
+                new = np.concatenate([tokens[:first], part, tokens[t + 1 :]]).astype(np.int16)
+                if len(new) > MAX_TOKENS:
+                    continue
+                rows = np.zeros((len(part), C.shape[1]))
+                rows[0] = 2 * size
+                dims = np.zeros(len(part), dtype=cdim.dtype)
+                dims[0] = d.variables[v] if free else 0
+                newC = np.concatenate([C[:first], rows, C[t + 1 :]])
+                newD = np.concatenate([cdim[:first], dims, cdim[t + 1 :]])
+                hash_ = laboratory.annotate(new, newD)
+                if hash_ is not None and hash_ not in found and hash_ != individual.hash:
+                    found[hash_] = Individual(new, newC, newD, hash_, math.inf)
+    return list(found.values())
+
+
+def grow(
+    laboratory: Laboratory, people: Sequence[Individual], budget: int
+) -> tuple[list[Individual], int]:
+    """Return the best expansions of each of the smallest expressions, and evaluations."""
+    spent, kept = 0, []
+    seen: set[int] = set()
+    for individual in sorted(people, key=lambda i: i.size):
+        options = [o for o in expansions(laboratory, individual) if o.hash not in seen]
+        seen |= {o.hash for o in options}
+        tried = []
+        for option in options:
+            if spent >= budget:
+                break
+            fitted, count = polish(laboratory, option, 4)
+            spent += count
+            tried.append(fitted)
+        for option in sorted(tried, key=lambda i: i.error)[:3]:
+            fitted, count = polish(laboratory, option, 10)
+            spent += count
+            if math.isfinite(fitted.error):
+                kept.append(fitted)
+    return kept, spent
 
 
 def _spans(tokens: Any) -> list[tuple[int, list[tuple[int, int]]]]:
@@ -308,8 +371,10 @@ def select(
             + len(i.tokens) * math.log(symbols)
         )
 
-    pool = list(polished)
-    for individual in sorted(polished, key=rough)[:4]:
+    grown, count = grow(laboratory, polished, (budget - spent) // 2)
+    spent += count
+    pool = [*polished, *grown]
+    for individual in sorted(pool, key=rough)[:4]:
         left = budget - spent
         if left <= 0:
             break

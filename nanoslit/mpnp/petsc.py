@@ -157,7 +157,7 @@ class PetscCell:
         self.direct = case.numerics.linear_solver == "direct"
         ksp.setType("gmres" if self.direct else "fgmres")
         ksp.setPCSide(PETSc.PC.Side.RIGHT)
-        ksp.setTolerances(rtol=1e-3, max_it=30 if self.direct else 400)
+        ksp.setTolerances(rtol=1e-4, max_it=30 if self.direct else 400)
         ksp.setGMRESRestart(30 if self.direct else 100)
         pc = ksp.getPC()
         if self.direct:

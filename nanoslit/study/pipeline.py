@@ -160,9 +160,9 @@ class Study:
             self.say(f"{name}: cached")
             return
         again = known.get("begun") == key
-        self.say(f"{name}: {'continuing' if again else 'computing'}")
         if not again:
             self._note(name, {"begun": key})
+        self.say(f"{name}: {'continuing' if again else 'computing'}")
         work(again)
         self.computed += 1
         self._note(name, {"inputs": key, "files": {p.name: digest(p) for p in outputs}})

@@ -53,7 +53,7 @@ class _Solver:
     purpose: tuple[Any, ...]
     log: Path
     buffer: bytes = b""
-    heard: bool = False  # it has started and spoken
+    heard: bool = False  # it has begun to compute
 
     @classmethod
     def launch(cls, batch: dict[str, Any]) -> _Solver:
@@ -264,7 +264,8 @@ def _wait(
     for said in solver.answers(_LOOK_EVERY):
         now = time.monotonic()
         if said is not None:
-            heard, solver.heard = now, True
+            heard = now
+            solver.heard |= said["event"] != "ready"  # libraries are loaded after that
             if said["event"] == "end" and said["key"] == request["key"]:
                 said.pop("event")
                 return said

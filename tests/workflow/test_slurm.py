@@ -318,6 +318,7 @@ def test_sweep_service_as_a_job_is_requeued_and_finishes(here, undisturbed):
     assert_same(collected(here, "dir"), undisturbed)
 
 
+@pytest.mark.slow
 def test_sweep_in_one_allocation(here, undisturbed):
     (here.folder / "plan.toml").write_text(sweep_plan(SLITS))
     (job,) = here.submit("sweep", "plan.toml", "-o", "dir", "--ranks", "2")

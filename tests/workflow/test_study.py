@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from browser import Page, chromium
 from nanoslit.errors import CaseError
 from nanoslit.study.pipeline import Settings, settings_of
 from nanoslit.sweep.plan import plan_from_toml
@@ -86,6 +87,12 @@ def test_a_study_ended_at_any_stage_continues_to_the_same_report(tmp_path):
     assert "everything was cached" in said
     assert "computing" not in said
     assert (folder / "report.html").read_text() == page
+
+    if chromium():
+        with Page(tmp_path) as opened:
+            opened.open(folder / "report.html")
+            assert opened.errors == []
+            assert opened.requests == []
 
     # the same from the same solved cells, never ended
     other = tmp_path / "two" / "study"

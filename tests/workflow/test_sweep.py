@@ -374,14 +374,16 @@ def test_detached_sweep_is_watched_cancelled_and_retried(sweep, long_reference):
     assert "sheets" in sweep.run(bad, "--detach", code=2)
     assert not sweep.dir.exists()
     pid = int(sweep.run(plan, "--detach").split()[1])
+    solvers = sweep.freeze(sweep.under_way)
     assert sweep.status()["owner"]["pid"] == pid
     assert f"process {pid}" in sweep.run(plan, "--detach", code=2)
     watch = sweep.start("watch", sweep.dir)
-    sweep.wait(sweep.under_way)
-    sweep.do("cancel", sweep.dir)
-    told = sweep.finish(watch, code=0, timeout=60)
-    assert f"process {pid}" in told
-    assert "cancelled" in told
+    assert f"process {pid}" in watch.stdout.readline()
+    cancel = sweep.start("cancel", sweep.dir)
+    sweep.wait((sweep.dir / "run" / "stop.json").exists)
+    thaw(solvers)
+    sweep.finish(cancel)
+    assert "cancelled" in sweep.finish(watch, timeout=60)
     sweep.assert_nothing_left()
     facts = sweep.status()
     assert facts["done"] + facts["cancelled"] == len(LONG)
@@ -395,7 +397,8 @@ def test_tables_hold_the_same_numbers(reference):
     pandas = pytest.importorskip("pandas")
     sweep, _ = reference
     data = sweep.data()
-    tables = [pandas.read_csv(sweep.dir / "collected" / "sweep.csv")]
+    csv = sweep.dir / "collected" / "sweep.csv"
+    tables = [pandas.read_csv(csv, float_precision="round_trip")]
     if (parquet := sweep.dir / "collected" / "sweep.parquet").exists():
         tables.append(pandas.read_parquet(parquet))
     for table in tables:
@@ -406,12 +409,12 @@ def test_tables_hold_the_same_numbers(reference):
 
 @pytest.mark.slow
 def test_service_killed_before_its_points_were_entered(sweep):
-    """A million points take long enough to enter; ``resume`` enters them anew."""
+    """Many points take long enough to enter; ``resume`` enters them anew."""
     points = "{ from = %s, to = %s, points = %d }"
     text = sweep_plan((1, 2)).replace(
         'geometry.slit_size = ["1 nm", "2 nm"]',
-        f"""geometry.slit_size = {points % ('"1 nm"', '"5 nm"', 1000)}
-protocol.scan_rate = {points % ('"1e5 V/s"', '"1e6 V/s"', 1000)}""",
+        f"""geometry.slit_size = {points % ('"1 nm"', '"5 nm"', 300)}
+protocol.scan_rate = {points % ('"1e5 V/s"', '"1e6 V/s"', 300)}""",
     )
     child = sweep.start("run", sweep.plan(text), "-o", sweep.dir)
     sweep.wait(lambda: len(sweep.plans()) == 1)
@@ -422,7 +425,7 @@ protocol.scan_rate = {points % ('"1e5 V/s"', '"1e6 V/s"', 1000)}""",
     sweep.wait(sweep.under_way)
     os.killpg(child.pid, signal.SIGINT)
     sweep.finish(child, code=85)
-    assert sweep.status()["total"] == 1_000_000
+    assert sweep.status()["total"] == 90_000
     sweep.assert_nothing_left()
 
 
@@ -458,7 +461,7 @@ def test_missing_points_are_nan(sweep):
 
 @pytest.mark.slow
 def test_stopped_rank_is_noticed_and_the_point_computed_again(sweep, reference):
-    text = sweep_plan(SLITS, more='[execution]\nstale_after = "4 s"\nworkers = 1')
+    text = sweep_plan(SLITS, more='[execution]\nstale_after = "10 s"\nworkers = 1')
     child = sweep.start("run", sweep.plan(text), "-o", sweep.dir)
     sweep.freeze(sweep.some_done)
     sweep.finish(child)
@@ -563,7 +566,7 @@ budget = 3
     assert sweep.done() == before
     other = Sweep(sweep.folder / "other")  # killed in the middle of the refinement
     child = other.start("run", other.plan(sweep_plan((1, 2, 5), more=more)), "-o", other.dir)
-    other.freeze(lambda: len(other.plans()) >= 2)
+    other.wait(lambda: len(other.plans()) >= 2 and other.solvers())
     child.kill()
     other.finish(child, code=-signal.SIGKILL)
     other.do("resume", other.dir)
