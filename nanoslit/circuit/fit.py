@@ -369,8 +369,8 @@ def _warnings(
     at_limit = abs(values.get("gamma", 0.0)) > 0.97 * GAMMA_LIMIT
     if at_limit:
         out.append(
-            f"gamma = {values['gamma']:.3g} is at the limit of what can be fitted: its interval "
-            "means nothing, and r_c may be far off"
+            f"gamma = {values['gamma']:.3g} is at the limit of what can be fitted: its "
+            "interval means nothing, and r_c may be far off"
         )
     if (theta < 0.05 or at_limit) and not any(text.startswith("r_c ") for text in out):
         # the linearised interval is that of one place in a long, bent valley
