@@ -366,6 +366,18 @@ def _warnings(
     window = max(np.ptp(d.potential) for d in model.data)
     fastest = max(d.scan_rate for d in model.data)
     theta = model.n_slits**2 * values["r_c"] * values["c_slit"] * fastest / window
+    at_limit = abs(values.get("gamma", 0.0)) > 0.97 * GAMMA_LIMIT
+    if at_limit:
+        out.append(
+            f"gamma = {values['gamma']:.3g} is at the limit of what can be fitted: its "
+            "interval means nothing, and r_c may be far off"
+        )
+    if (theta < 0.05 or at_limit) and not any(text.startswith("r_c ") for text in out):
+        # the linearised interval is that of one place in a long, bent valley
+        out.append(
+            f"r_c is not identified by these data (value {values['r_c']:.3g}), whatever its "
+            "interval says: other pairs of r_c and gamma fit as well"
+        )
     if theta < 0.05:
         out.append(
             f"the fastest scan has theta = {theta:.2g}: slow voltammograms identify only "

@@ -62,6 +62,7 @@ Q41, Q42, Q43, Q44, Q45 = (float(x) for x in rodas.DENSE_4)
 SAFETY, SHRINK, GROW = rodas.SAFETY, rodas.MIN_GROWTH, rodas.MAX_GROWTH
 EVENT_TOLERANCE = rodas.EVENT_TOLERANCE
 KINK, KINK_SIZE = rodas.KINK, rodas.KINK_SIZE
+LEAST_BEND, BEND_FLOOR = rodas.LEAST_BEND, rodas.BEND_FLOOR
 EVEN_SHARE, LAYER, LAYER_WEIGHT = rodas.EVEN_SHARE, rodas.LAYER, rodas.LAYER_WEIGHT
 UNDER_RESOLVED, TOO_MANY_STEPS = rodas.UNDER_RESOLVED, rodas.TOO_MANY_STEPS
 
@@ -362,10 +363,13 @@ def bends(m, count, c, layer):  # type: ignore[no-untyped-def]
     for s in range(count):
         t, h, q3, q4 = m[s, 0], m[s, 1], m[s, 4], m[s, 5]
         weight = 1.0 / PARTS if t + h > layer else LAYER_WEIGHT / PARTS
+        least = LEAST_BEND * max(abs(2.0 * (q4 - q3)), abs(2.0 * q3 + 4.0 * q4))
         for g in range(PARTS):
             x = (g + 0.5) / PARTS
             curve = (2.0 * c[2] + 6.0 * c[3] * (t + x * h)) * h * h
-            part = weight * np.sqrt(abs(2.0 * (q4 - q3) - 6.0 * q4 * x) + abs(curve))
+            bend = max(abs(2.0 * (q4 - q3) - 6.0 * q4 * x), least)
+            bend = max(bend - BEND_FLOOR * abs(m[s, 3] - m[s, 2]), 0.0)
+            part = weight * np.sqrt(bend + abs(curve))
             m[s, 6 + g] = part
             total += part
     return total

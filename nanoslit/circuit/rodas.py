@@ -22,6 +22,7 @@ __all__ = [
     "A_MATRIX",
     "C_MATRIX",
     "D_TIME",
+    "BEND_FLOOR",
     "DENSE_3",
     "DENSE_4",
     "EVENT_TOLERANCE",
@@ -31,6 +32,7 @@ __all__ = [
     "LAYER",
     "LAYER_WEIGHT",
     "GAMMA",
+    "LEAST_BEND",
     "MAX_GROWTH",
     "MIN_GROWTH",
     "PARTS",
@@ -103,5 +105,7 @@ EVENT_TOLERANCE = 1e-9  # of the potential range: how closely a limit is met
 LAYER = 25.0  # shortest steps: the time after a kink that gets fewer stored points
 LAYER_WEIGHT = 0.25  # of the points that its curvature asks for
 PARTS = 4  # of a step, each with its own density of stored points
-EVEN_SHARE = 0.06  # of stored points spread evenly in time, the rest by curvature
+BEND_FLOOR = 1e-10  # of the change in a step: smaller curvatures are rounding
+LEAST_BEND = 0.7  # of the largest curvature in a step: what all of its parts count with
+EVEN_SHARE = 0.10  # of stored points spread evenly in time, the rest by curvature
 UNDER_RESOLVED, TOO_MANY_STEPS = 1, 2  # status of a circuit that could not be solved

@@ -433,15 +433,17 @@ def _place(
     Equal shares of sqrt(|signal''|), as :func:`nanoslit.circuit.kernel.place_points`.
     """
     parts = rodas.PARTS
-    t, h, _, _, q3, q4 = cells
+    t, h, u0, u1, q3, q4 = cells
     circuits, steps = t.shape
     weight = np.empty((circuits, steps, parts))
     factor = np.where(t + h <= layer, rodas.LAYER_WEIGHT, 1.0) * valid / parts
     bend, bend_slope = 2 * (q4 - q3), 6 * q4
+    least = rodas.LEAST_BEND * np.maximum(np.abs(bend), np.abs(2 * q3 + 4 * q4))
     straight = not c[2:].any()
     for g in range(parts):
         x = (g + 0.5) / parts
-        size = np.abs(bend - bend_slope * x)
+        size = np.maximum(np.abs(bend - bend_slope * x), least)
+        size = np.maximum(size - rodas.BEND_FLOOR * np.abs(u1 - u0), 0.0)
         if not straight:
             size += np.abs((2 * c[2] + 6 * c[3] * (t + x * h)) * h**2)
         weight[:, :, g] = factor * np.sqrt(size)

@@ -120,7 +120,7 @@ def _kept(had: int, slits: int) -> list[int]:
     return [*range(slits - 1), max(had, slits) - 1]
 
 
-def models_of(cell: Cell, law: ResistanceLaw | None) -> list[Model]:
+def models_of(cell: Cell, law: ResistanceLaw | None, refitted: bool = True) -> list[Model]:
     """Return the circuits of a training cell, those fitted to its voltammogram last.
 
     Parameters
@@ -128,6 +128,8 @@ def models_of(cell: Cell, law: ResistanceLaw | None) -> list[Model]:
     cell : Cell
         In the potential of the counter-ions.
     law : ResistanceLaw, optional
+    refitted : bool
+        With those fitted to the voltammogram, which take some seconds.
     """
     p = ladder_parameters(cell)
     mean = read_cell(cell.path, "electrochemical")
@@ -156,9 +158,10 @@ def models_of(cell: Cell, law: ResistanceLaw | None) -> list[Model]:
         Model("paper, constant C", constant),
         Model("line", line),
         Model("bent", bent),
-        Model("line refitted", _refitted(mean, q, bent=False)),
-        Model("bent refitted", _refitted(mean, q, bent=True)),
     ]  # fmt: skip
+    if refitted:
+        models.append(Model("line refitted", _refitted(mean, q, bent=False)))
+        models.append(Model("bent refitted", _refitted(mean, q, bent=True)))
     if law is not None:
         models.insert(0, Model("law", _with_law(cell.path, law)))
     return models

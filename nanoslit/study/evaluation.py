@@ -37,8 +37,9 @@ def evaluate(results: list[Path], law_path: Path, target: Path) -> None:
     """Compare circuits with all cells and write parameters, currents and deviations."""
     law = ResistanceLaw.from_file(law_path)
     form, remark = usable_form(law)
-    cells = [_cell_entry(read_cell(path), law) for path in results]
-    cells.sort(key=lambda c: c["slit_size"])
+    found = sorted((read_cell(p) for p in results), key=lambda c: c.case.geometry.slit_size)  # type: ignore[union-attr]
+    # the smallest slit, where the circuits differ most, also with circuits fitted to it
+    cells = [_cell_entry(cell, law, refitted=cell is found[0]) for cell in found]
     text = {
         "law": law.best.expression, "verdict": law.extra.get("verdict", ""),
         "circuit_law": form.expression, "remark": remark, "governor": law.governor,
@@ -48,9 +49,9 @@ def evaluate(results: list[Path], law_path: Path, target: Path) -> None:
     atomic.write_json(target, text)
 
 
-def _cell_entry(cell: Cell, law: ResistanceLaw) -> dict[str, Any]:
+def _cell_entry(cell: Cell, law: ResistanceLaw, refitted: bool) -> dict[str, Any]:
     p = ladder_parameters(cell)
-    outcomes = compare(models_of(cell, law), cell)
+    outcomes = compare(models_of(cell, law, refitted), cell)
     g: Any = cell.case.geometry
     return {
         "file": cell.path.name, "slit_size": g.slit_size, "sheets": g.sheets,

@@ -71,7 +71,7 @@ def test_deviation_and_what_each_step_gains(results):
 
 def test_circuit_of_more_slits_repeats_the_inner_ones(results):
     cell = read_cell(results[0])
-    make = next(m.make for m in models_of(cell, None) if m.name == "paper")
+    make = next(m.make for m in models_of(cell, None, refitted=False) if m.name == "paper")
     circuit = make(cell)
     assert isinstance(circuit, NanoCircuit)
     assert circuit.n_slits == 4
