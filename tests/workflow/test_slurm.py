@@ -1,5 +1,6 @@
 """Jobs on a real SLURM (slurmctld, slurmd, munged of our own): time limits, crashes, chains."""
 
+import contextlib
 import json
 import os
 import signal
@@ -71,6 +72,13 @@ class Here:
             return self.slurm.wait(condition, seconds)
         except AssertionError:
             raise AssertionError(f"waited in vain\n{self.log()}") from None
+
+
+def go_on(stopped):
+    """Let stopped processes go on, those that have not been killed meanwhile."""
+    for process in stopped:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +197,7 @@ def test_time_limit_three_times(here, whole):
         for process in stopped:
             process.send_signal(signal.SIGSTOP)
         here.wait(lambda i=i: here.log().count("SIGUSR1 came") == i + 1, 100)
-        for process in stopped:
-            process.send_signal(signal.SIGCONT)
+        go_on(stopped)
         here.wait(lambda i=i: here.slurm.job(job)["Restarts"] == str(i + 1))
     here.slurm.do("scontrol", "update", f"jobid={job}", "timelimit=20")
     here.finish(job)
@@ -350,11 +357,15 @@ def done(here):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["slurmd-node1", "slurmctld"])
 def test_killed_daemon_and_service_then_resume(here, undisturbed, service, victim):
+    stopped = [p for p in here.processes() if "serve" in p.cmdline()]
+    for process in stopped:  # no point ends while the service dies
+        process.send_signal(signal.SIGSTOP)
     here.slurm.kill(victim)
     time.sleep(2.0)
     service.kill()
     service.wait(30)
     assert len(done(here)) < len(SLITS)
+    go_on(stopped)
     here.slurm.start()
     here.do("sweep", "resume", "dir", timeout=500)
     assert_same(collected(here, "dir"), undisturbed)
