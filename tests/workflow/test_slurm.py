@@ -358,6 +358,7 @@ def done(here):
 @pytest.mark.parametrize("victim", ["slurmd-node1", "slurmctld"])
 def test_killed_daemon_and_service_then_resume(here, undisturbed, service, victim):
     stopped = [p for p in here.processes() if "serve" in p.cmdline()]
+    assert stopped
     for process in stopped:  # no point ends while the service dies
         process.send_signal(signal.SIGSTOP)
     here.slurm.kill(victim)
