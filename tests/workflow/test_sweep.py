@@ -298,7 +298,8 @@ def test_killed_process_loses_nothing_and_leaves_nothing(sweep, reference, victi
         sweep.finish(child, code=-signal.SIGKILL, timeout=60)  # its pipes are closed too
         sweep.assert_nothing_left()
         facts = sweep.status()
-        assert facts["done"] == len(before)
+        # the kernel lets stopped solvers go on when their group is orphaned: one may finish
+        assert len(before) <= facts["done"] == len(sweep.done())
         assert facts["done"] + facts["planned"] + facts["checkpointed"] == len(SLITS)
         sweep.do("resume", sweep.dir)
     else:
