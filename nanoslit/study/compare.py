@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nanoslit.circuit.ladder import NanoCircuit
-from nanoslit.circuit.laws import LadderLaw
+from nanoslit.circuit.laws import COLUMNS, LadderLaw
 from nanoslit.errors import CircuitError, LawError
 from nanoslit.study.parameters import (
     POTENTIALS,
@@ -87,7 +87,7 @@ def usable_form(law: ResistanceLaw) -> tuple[LawForm, str]:
     """Return the form of a law that a circuit can follow, and a remark.
 
     The best one, or, if it uses columns that a circuit does not have (rates, applied
-    potential), the most accurate one of the front that does not.
+    potential) or is singular without charge, the most accurate one of the front that is not.
 
     Raises
     ------
@@ -100,12 +100,28 @@ def usable_form(law: ResistanceLaw) -> tuple[LawForm, str]:
                       bulk_charge=1.0)  # fmt: skip
         except LawError:
             continue
+        if not _smooth_at_rest(form):
+            continue
         same = form.expression == law.best.expression
         return form, "" if same else (
-            f"the chosen law {law.best.expression} uses what a circuit does not have; the "
-            f"most accurate law of the front without is {form.expression}"
+            f"the chosen law {law.best.expression} uses what a circuit does not have, or has "
+            f"no finite slope without charge; the most accurate one without is "
+            f"{form.expression}"
         )
     raise LawError("no law of the front can be followed by a circuit")
+
+
+def _smooth_at_rest(form: LawForm) -> bool:
+    """Return whether resistance and slope are finite at zero charge, for every data set."""
+    x = np.array([0.0, 1e-8])
+    columns = {"I": np.ones(2), **dict.fromkeys(COLUMNS, x)}
+    with np.errstate(all="ignore"):
+        for case in form.cases or (None,):
+            zero, near = form(columns, case)
+            # a root of the charge changes by 1e-4 of itself here, anything smooth by 1e-7
+            if not abs(near - zero) < 1e-5 * abs(zero):
+                return False
+    return True
 
 
 def _stretch(values: Array, slits: int) -> Array:

@@ -5,9 +5,10 @@ import pytest
 
 from example_case import EXAMPLE
 from nanoslit.circuit.ladder import NanoCircuit
+from nanoslit.discovery.law import LawForm, ResistanceLaw
 from nanoslit.errors import CaseError
 from nanoslit.results.files import read_case_of, read_traces
-from nanoslit.study.compare import MODELS, compare, models_of
+from nanoslit.study.compare import MODELS, compare, models_of, usable_form
 from nanoslit.study.parameters import ladder_parameters, read_cell
 from run_cases import run
 
@@ -80,3 +81,15 @@ def test_circuit_of_more_slits_repeats_the_inner_ones(results):
 def test_unknown_potential_is_refused(results):
     with pytest.raises(CaseError, match="potential"):
         read_cell(results[0], "salt")
+
+
+def test_laws_that_are_singular_without_charge_are_passed_over():
+    def form(expression, error):
+        return LawForm(expression, {}, error_train=error)
+
+    rational = form("2*I/(1 + X_inner)", 0.3)
+    front = [form("2*I*exp(-sqrt(X_inner))", 0.1), form("I/sqrt(X_outer)", 0.2), rational]
+    law = ResistanceLaw(form("I + dQdt_inner", 0.05), front=front)
+    chosen, remark = usable_form(law)
+    assert chosen == rational
+    assert rational.expression in remark
