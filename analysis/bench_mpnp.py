@@ -203,14 +203,20 @@ def compare_sizes(sheets: list[int]) -> None:
 
 def compare_ranks(ranks: list[int]) -> None:
     """Wall time of the reference case on several ranks."""
-    program = (
-        "import time; from mpi4py import MPI; from nanoslit.mpnp.simulation import Simulation;"
-        "from analysis.bench_mpnp import reference_case, adaptive;"
-        "adaptive(reference_case(1, 'coarse', 1));"
-        "s = Simulation(reference_case(24, cycles=1), MPI.COMM_WORLD); s.start();"
-        "MPI.COMM_WORLD.barrier(); t = time.perf_counter(); s.run();"
-        "print('seconds', time.perf_counter() - t) if MPI.COMM_WORLD.rank == 0 else None"
-    )
+    program = """
+import time
+from mpi4py import MPI
+from analysis.bench_mpnp import Simulation, adaptive, reference_case
+
+adaptive(reference_case(1, "coarse", 1))  # compiles
+with Simulation(reference_case(24, cycles=1), MPI.COMM_WORLD) as s:
+    s.start()
+    MPI.COMM_WORLD.barrier()
+    begin = time.perf_counter()
+    s.run()
+    if MPI.COMM_WORLD.rank == 0:
+        print("seconds", time.perf_counter() - begin)
+"""
     for n in ranks:
         out = subprocess.run(
             ["mpirun", "-n", str(n), sys.executable, "-c", program],
