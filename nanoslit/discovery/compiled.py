@@ -23,14 +23,7 @@ def compiled(function: F) -> F:
     MissingExtraError
         If numba is not installed.
     """
-    try:
-        import numba
-    except ImportError:
-        raise MissingExtraError(
-            "law discovery needs numba: pip install 'nanoslit[discovery]'"
-        ) from None
-    wrapped: F = numba.njit(cache=True, fastmath=FAST, error_model="numpy")(function)
-    return wrapped
+    return _compile(function, FAST)
 
 
 def compiled_exactly(function: F) -> F:
@@ -41,13 +34,17 @@ def compiled_exactly(function: F) -> F:
     MissingExtraError
         If numba is not installed.
     """
+    return _compile(function, {"contract"})
+
+
+def _compile(function: F, fastmath: set[str]) -> F:
     try:
         import numba
     except ImportError:
         raise MissingExtraError(
             "law discovery needs numba: pip install 'nanoslit[discovery]'"
         ) from None
-    wrapped: F = numba.njit(cache=True, fastmath={"contract"}, error_model="numpy")(function)
+    wrapped: F = numba.njit(cache=True, fastmath=fastmath, error_model="numpy")(function)
     return wrapped
 
 

@@ -3,7 +3,7 @@ r"""The last cycle of a solved half cell, and the numbers that it shows, each wi
 Errors. A number of one opening has the half difference between its fits to the rising and
 to the falling half of the cycle: how far the law itself carries. A number of a cell is the
 mean over its openings; its error adds, in quadrature, the scatter of the openings, the
-mean of those half differences, and the error of the mesh (:data:`MESH_ERRORS`).
+mean of those half differences, and the error of the mesh (``MESH_ERRORS``).
 
 Law of an opening (Zhan et al., eq. 1 and 2): least squares over the time-weighted cycle of
 dphi = I R_c (1 - gamma |Q|/Q_max) with the charge Q of the slit behind the opening and its
@@ -22,6 +22,7 @@ from scipy.integrate import trapezoid
 from nanoslit.errors import ResultFileError
 from nanoslit.geometry import NanoslitNetwork
 from nanoslit.results.files import read_case_of, read_traces, require_result
+from nanoslit.results.provenance import MESH_ERRORS
 from nanoslit.results.summary import LEAST_CURRENT, time_weights
 from nanoslit.units import FARADAY
 
@@ -44,14 +45,6 @@ __all__ = [
     "read_runs",
     "wall_capacitance",
 ]
-
-MESH_ERRORS: dict[str, dict[str, float]] = {
-    "coarse": {"cv_area": 0.004, "r_c": 0.02, "gamma": 0.037, "gamma_electrochemical": 0.088},
-    "standard": {"cv_area": 7e-4, "r_c": 0.004, "gamma": 0.007, "gamma_electrochemical": 0.017},
-    "fine": {"cv_area": 1e-4, "r_c": 0.001, "gamma": 0.002, "gamma_electrochemical": 0.005},
-}
-"""Largest relative deviation of each mesh preset from an independent finite-element solver
-over three networks (README, How exact; ``analysis/cross_check.py``)."""
 
 PARTS = ("migration", "diffusion", "steric")
 VOLTAGES = {

@@ -103,8 +103,7 @@ def slit_charge(
     slit_size : float
         Clear distance of the walls [m].
     potentials : ndarray, shape (n,)
-        Rising, of both signs or one, spaced closely enough for a cubic spline: electrode
-        minus reservoir-equivalent potential [V].
+        Electrode minus reservoir-equivalent potential [V].
 
     Returns
     -------

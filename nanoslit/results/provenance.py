@@ -15,18 +15,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nanoslit.case import Case
 
-__all__ = ["ERROR_ESTIMATES", "describe", "describe_attempt"]
+__all__ = ["ERROR_ESTIMATES", "MESH_ERRORS", "describe", "describe_attempt"]
+
+MESH_ERRORS: dict[str, dict[str, float]] = {
+    "coarse": {"cv_area": 0.004, "r_c": 0.02, "gamma": 0.037, "gamma_electrochemical": 0.088},
+    "standard": {"cv_area": 7e-4, "r_c": 0.004, "gamma": 0.007, "gamma_electrochemical": 0.017},
+    "fine": {"cv_area": 1e-4, "r_c": 0.001, "gamma": 0.002, "gamma_electrochemical": 0.005},
+}
+"""What each mesh preset is worth with its own step tolerance: largest relative deviation
+from an independent finite-element solver over three networks that differ in d, a, L,
+concentration and scan rate (README, How exact; ``analysis/cross_check.py``). ``gamma`` is
+that of the potential at the middle of the slits. ``analysis/mesh_study.py`` says it for other
+cases by refinement."""
 
 ERROR_ESTIMATES = {
-    "coarse": "mesh preset coarse: R_c to 2 %, gamma to 4 %, CV area to 0.4 %",
-    "standard": "mesh preset standard: R_c to 0.4 %, gamma to 0.7 %, CV area to 0.07 %",
-    "fine": "mesh preset fine: R_c to 0.1 %, gamma to 0.2 %, CV area to 0.01 %",
-    "explicit": "explicit mesh spacing: compare with a finer one",
-}
-"""What each mesh preset is worth with its own step tolerance: largest deviation from an
-independent finite-element solver over three networks that differ in d, a, L, concentration
-and scan rate (potential at the middle of the slits; ``analysis/cross_check.py``).
-``analysis/mesh_study.py`` says it for other cases by refinement."""
+    preset: f"mesh preset {preset}: R_c to {100 * e['r_c']:.1g} %, "
+    f"gamma to {100 * e['gamma']:.1g} %, CV area to {100 * e['cv_area']:.1g} %"
+    for preset, e in MESH_ERRORS.items()
+} | {"explicit": "explicit mesh spacing: compare with a finer one"}
+"""The same in words, for result files."""
 
 _LIBRARIES = ("numpy", "scipy", "h5py", "petsc4py", "mpi4py")
 

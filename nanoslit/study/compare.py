@@ -196,11 +196,10 @@ def _paper(p: LadderParameters, cell: Cell) -> dict[str, Any]:
 def _equilibrium(p: LadderParameters, cell: Cell) -> dict[str, Any]:
     """Return C_slit and C(u) of slits in equilibrium over the window of a cell."""
     u = cell.potentials()
-    _, capacitance = cell.equilibrium(u)
-    zero = float(cell.equilibrium(np.zeros(1))[1][0])
+    *capacitance, zero = cell.equilibrium(np.append(u, 0.0))[1]
     return {
         "c_slit": _stretch(p.length, cell.slits) * zero,
-        "c_law": {"potential": u, "factor": capacitance / zero},
+        "c_law": {"potential": u, "factor": np.array(capacitance) / zero},
     }
 
 

@@ -64,8 +64,9 @@ def _cell_entry(cell: Cell, law: ResistanceLaw, refitted: bool) -> dict[str, Any
 
 
 def _constants(cell: Cell, law: ResistanceLaw) -> list[dict[str, float]]:
+    form, _ = usable_form(law)
     names = [f"{cell.path.stem}:{k}" for k in range(1, cell.slits)]
-    return [usable_form(law)[0].values(n if usable_form(law)[0].cases else None) for n in names]
+    return [form.values(n if form.cases else None) for n in names]
 
 
 def explore_slit_sizes(results: list[Path], target: Path, samples: int) -> None:

@@ -53,7 +53,7 @@ class Cell:
     potential : {"counterion", "electrochemical"}
         Which potential the inner ones are.
     time, weight, applied, current : ndarray, shape (times,)
-        Weights are the trapezoidal ones of the integral over time [s].
+        Weights are the trapezoidal ones of the mean over time, sum 1.
     slit_charge, slit_potential : ndarray, shape (times, slits)
         [C/m], [V]
     open_potential, exterior_charge : ndarray, shape (times,)
@@ -114,6 +114,7 @@ def read_cell(path: str | Path, potential: str = "counterion") -> Cell:
         If it is no result of a half cell with at least two slits.
     """
     from nanoslit.results.files import read_case_of, read_traces
+    from nanoslit.results.summary import time_weights
 
     if potential not in POTENTIALS:
         raise CaseError(f"potential = {potential!r} must be one of {POTENTIALS}")
@@ -134,10 +135,8 @@ def read_cell(path: str | Path, potential: str = "counterion") -> Cell:
 
     inside, space = inner("slit_ion_potential"), inner("open_space_ion_potential")
     voltage = np.diff(np.concatenate([space[:, None], inside], axis=1), axis=1)
-    step = np.diff(time)
-    weight = 0.5 * (np.append(step, 0.0) + np.insert(step, 0, 0.0))
     return Cell(
-        Path(path), case, potential, time, weight, t["applied_potential"][rows],
+        Path(path), case, potential, time, time_weights(time), t["applied_potential"][rows],
         t["electrode_current"][rows], t["slit_charge"][rows], inside, space,
         t["exterior_charge"][rows], voltage,
         np.concatenate([t["mouth_current"][rows][:, None], t["opening_current"][rows]], 1),
