@@ -160,7 +160,11 @@ class LocalSlurm:
             (self.folder / "spool" / node).mkdir(exist_ok=True)
             if not self.running(f"slurmd-{node}"):
                 self._daemon("slurmd", "-f", str(self.configuration), "-N", node)
-        self.wait(lambda: self.ready() == len(self.nodes), 60)
+        try:
+            self.wait(lambda: self.ready() == len(self.nodes), 60)
+        except AssertionError:
+            shown = self.do("scontrol", "show", "nodes", timeout=5, check=False)
+            raise AssertionError(f"nodes are not ready:\n{shown}") from None
         return self
 
     def ready(self):
@@ -185,9 +189,19 @@ class LocalSlurm:
         return self.pid(name) > 0
 
     def kill(self, name):
-        """Kill a daemon as a crash would."""
+        """Kill a daemon as a crash would.
+
+        A controller writes down what it knows up to 5 s late. One that dies earlier forgets
+        the job and gives its number once more, at which the node drains itself.
+        """
         pid = self.pid(name)
         assert pid, f"{name} does not run"
+        if name == "slurmctld" and (running := self.jobs("R")):
+            changed = time.time()
+            for job in running:
+                self.do("scontrol", "update", f"jobid={job}", f"comment={changed}")
+            state = self.folder / "state" / "job_state"
+            self.wait(lambda: state.exists() and state.stat().st_mtime > changed, 30)
         os.kill(pid, signal.SIGKILL)
         self.wait(lambda: not living(pid), 30)
 

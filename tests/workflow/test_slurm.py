@@ -334,20 +334,26 @@ def test_sweep_in_one_allocation(here, undisturbed):
 
 
 @pytest.fixture
-def service(here):
+def doomed(tmp_path):
+    """Return a folder with a SLURM of its own: what a crash leaves harms no other test."""
+    with LocalSlurm(cpus=8) as made:
+        yield Here(made, tmp_path)
+
+
+@pytest.fixture
+def service(doomed):
     """Start a sweep whose workers are jobs; wait for its first point."""
-    (here.folder / "plan.toml").write_text(dask_plan(1))
+    (doomed.folder / "plan.toml").write_text(dask_plan(1))
     process = psutil.Popen(
         [sys.executable, "-m", "nanoslit", "sweep", "run", "plan.toml", "-o", "dir"],
-        cwd=here.folder, env=here.slurm.environment | ALLOWED,
+        cwd=doomed.folder, env=doomed.slurm.environment | ALLOWED,
     )  # fmt: skip
     try:
-        here.wait(lambda: done(here))
+        doomed.wait(lambda: done(doomed))
         yield process
     finally:
         if process.is_running():
             process.kill()
-        here.slurm.start()
 
 
 def done(here):
@@ -356,38 +362,38 @@ def done(here):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["slurmd-node1", "slurmctld"])
-def test_killed_daemon_and_service_then_resume(here, undisturbed, service, victim):
-    stopped = [p for p in here.processes() if "serve" in p.cmdline()]
+def test_killed_daemon_and_service_then_resume(doomed, undisturbed, service, victim):
+    stopped = [p for p in doomed.processes() if "serve" in p.cmdline()]
     assert stopped
     for process in stopped:  # no point ends while the service dies
         process.send_signal(signal.SIGSTOP)
-    here.slurm.kill(victim)
+    doomed.slurm.kill(victim)
     time.sleep(2.0)
     service.kill()
     service.wait(30)
-    assert len(done(here)) < len(SLITS)
+    assert len(done(doomed)) < len(SLITS)
     go_on(stopped)
-    here.slurm.start()
-    here.do("sweep", "resume", "dir", timeout=500)
-    assert_same(collected(here, "dir"), undisturbed)
+    doomed.slurm.start()
+    doomed.do("sweep", "resume", "dir", timeout=500)
+    assert_same(collected(doomed, "dir"), undisturbed)
 
 
 @pytest.mark.slow
-def test_sweep_survives_killed_daemons(here, undisturbed, service):
+def test_sweep_survives_killed_daemons(doomed, undisturbed, service):
     """Daemons that are killed and come back do not even stop the service."""
-    here.slurm.kill("slurmd-node1")
-    here.slurm.kill("slurmctld")
-    here.slurm.start()
+    doomed.slurm.kill("slurmd-node1")
+    doomed.slurm.kill("slurmctld")
+    doomed.slurm.start()
     assert service.wait(400) == 0
-    assert_same(collected(here, "dir"), undisturbed)
+    assert_same(collected(doomed, "dir"), undisturbed)
 
 
 @pytest.mark.slow
-def test_lost_worker_job_is_replaced(here, undisturbed, service):
-    for job in here.slurm.jobs("R"):
-        here.slurm.do("scancel", job)
+def test_lost_worker_job_is_replaced(doomed, undisturbed, service):
+    for job in doomed.slurm.jobs("R"):
+        doomed.slurm.do("scancel", job)
     assert service.wait(400) == 0
-    assert_same(collected(here, "dir"), undisturbed)
+    assert_same(collected(doomed, "dir"), undisturbed)
 
 
 # -- two pretended nodes -------------------------------------------------------------------
