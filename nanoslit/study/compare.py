@@ -15,7 +15,7 @@ from nanoslit.circuit.ions import IonCircuit
 from nanoslit.circuit.ladder import NanoCircuit
 from nanoslit.circuit.laws import COLUMNS, LadderLaw
 from nanoslit.errors import CircuitError, ConvergenceError, LawError
-from nanoslit.study.ions import ion_parameters
+from nanoslit.study.ions import IonMaterial, ion_parameters
 from nanoslit.study.parameters import (
     POTENTIALS,
     Cell,
@@ -190,8 +190,8 @@ def models_of(cell: Cell, law: ResistanceLaw | None, refitted: bool = True) -> l
 
 def _ions(path: Path) -> Callable[[Cell], IonCircuit]:
     """Return the ion-resolved circuit; one that cannot be is told for every cell."""
-    read = lru_cache(maxsize=1)(ion_parameters)
-    return lambda other: read(path).circuit(other.case)
+    train = lru_cache(maxsize=1)(lambda: IonMaterial([ion_parameters(path)]))
+    return lambda other: train().circuit(other.case)
 
 
 def _paper(p: LadderParameters, cell: Cell) -> dict[str, Any]:

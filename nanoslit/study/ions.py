@@ -11,7 +11,7 @@ origin weighted by time; everything else is geometry and electrolyte:
 
 Lengths belong to the geometry and resistances to geometry and diffusivity (R D is kept), so
 that the circuit predicts cells of other number of sheets, concentration, diffusivities,
-window, scan rate and protocol.
+window, scan rate and protocol; with several training runs, of slit sizes between theirs.
 """
 
 from __future__ import annotations
@@ -29,13 +29,18 @@ from nanoslit.study.parameters import fit, read_cell
 from nanoslit.units import FARADAY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from nanoslit.case import Case
 
     Array = NDArray[np.float64]
 
-__all__ = ["IonParameters", "ion_parameters"]
+__all__ = ["IonMaterial", "IonParameters", "ion_parameters"]
+
+VARIED = ("slit_size", "sheets", "reservoir")
+"""Geometry in which a case may differ from the training runs."""
 
 
 @dataclass(frozen=True)
@@ -63,33 +68,89 @@ class IonParameters:
     mouth: Array
     residuals: dict[str, float]
 
+    def logarithms(self) -> Array:
+        """Return ln of lengths, exterior and of both resistances times diffusivity, (7,)."""
+        d = np.array([ion.diffusivity for ion in self.case.electrolyte.ions])
+        return np.log([*self.length, self.exterior, *self.resistance * d, *self.mouth * d])
+
+
+class IonMaterial:
+    """Circuits of cells that were not solved, from one or several that were.
+
+    Between training runs of different slit size the logarithms of the seven numbers follow
+    a monotone cubic in the logarithm of the slit size (a straight line between two); runs of
+    one slit size are averaged. No extrapolation in slit size.
+
+    Parameters
+    ----------
+    trained : sequence of IonParameters
+
+    Raises
+    ------
+    CircuitError
+        If there are none, or their sheets or walls differ.
+    """
+
+    def __init__(self, trained: Sequence[IonParameters]) -> None:
+        if not trained:
+            raise CircuitError("no training run given; give a result of a half cell")
+        self.trained = tuple(trained)
+        for other in trained[1:]:
+            self._require_same(other.case, "the training runs differ in")
+        sizes = np.array([_slit_size(p.case) for p in trained])
+        rows = np.array([p.logarithms() for p in trained])
+        self.slit_sizes = np.unique(sizes)
+        self._values = np.array([rows[sizes == d].mean(axis=0) for d in self.slit_sizes])
+
+    def _require_same(self, case: Case, what: str) -> None:
+        mine, other = _fixed(self.trained[0].case), _fixed(case)
+        if changed := [k for k in mine if mine[k] != other.get(k)]:
+            key = changed[0]
+            raise CircuitError(
+                f"{what} {key}: {mine[key]!r} and {other.get(key)!r}; solve a cell with it, "
+                "and train on that"
+            )
+
     def circuit(self, case: Case) -> IonCircuit:
-        """Return the circuit of a case with the geometry of the training run.
+        """Return the circuit of a case.
 
         Raises
         ------
         CircuitError
-            If slits, sheets or walls are others, or it is no half cell of two ions with
-            constant diffusivities.
+            If sheets or walls are not those of the training, its slit size is outside of
+            theirs, or it is no half cell of two ions with constant diffusivities.
         """
         check_case(case)
-        mine, other = (_fixed(c) for c in (self.case, case))
-        if changed := [k for k in mine if mine[k] != other.get(k)]:
-            raise CircuitError(
-                f"the circuit was trained on another {changed[0]} ({mine[changed[0]]!r}, not "
-                f"{other.get(changed[0])!r}): solve a cell with it, and train on that"
-            )
+        self._require_same(case, "case and training differ in")
         g: Any = case.geometry
-        share = np.array([
-            a.diffusivity / b.diffusivity
-            for a, b in zip(self.case.electrolyte.ions, case.electrolyte.ions, strict=True)
-        ])  # fmt: skip
+        d = np.array([ion.diffusivity for ion in case.electrolyte.ions])
+        numbers = np.exp(self._at(g.slit_size))
         space = open_space_reading(case)
         return IonCircuit(
-            case.electrolyte, case.electrode, g.slit_size, g.sheets, self.length,
-            self.exterior, self.resistance * share, self.mouth * share, g.reservoir - space,
+            case.electrolyte, case.electrode, g.slit_size, g.sheets, numbers[:2],
+            float(numbers[2]), numbers[3:5] / d, numbers[5:] / d, g.reservoir - space,
             g.height, space,
         )  # fmt: skip
+
+    def _at(self, slit_size: float) -> Array:
+        low, high = self.slit_sizes[0], self.slit_sizes[-1]
+        if not low * (1 - 1e-9) <= slit_size <= high * (1 + 1e-9):
+            known = ", ".join(f"{x * 1e9:.4g}" for x in self.slit_sizes)
+            raise CircuitError(
+                f"slit_size = {slit_size * 1e9:.4g} nm; the circuit was trained on {known} nm "
+                "and does not extrapolate: train on cells around it as well"
+            )
+        if len(self.slit_sizes) == 1:
+            return np.asarray(self._values[0])
+        from scipy.interpolate import PchipInterpolator
+
+        curve = PchipInterpolator(np.log(self.slit_sizes), self._values)
+        return np.asarray(curve(np.log(np.clip(slit_size, low, high))))
+
+
+def _slit_size(case: Case) -> float:
+    g: Any = case.geometry
+    return float(g.slit_size)
 
 
 def check_case(case: Case) -> None:
@@ -107,7 +168,7 @@ def check_case(case: Case) -> None:
 def _fixed(case: Case) -> dict[str, object]:
     """Return what must be the same in the training run."""
     geometry = asdict(case.geometry)
-    kept = {k: v for k, v in geometry.items() if k not in ("sheets", "reservoir")}
+    kept = {k: v for k, v in geometry.items() if k not in VARIED}
     charges = tuple(ion.charge for ion in case.electrolyte.ions)
     return {**kept, "charge numbers": charges, "electrode": case.electrode}
 
