@@ -165,13 +165,14 @@ class IonCircuit:
             tolerance * self.electrolyte.thermal_voltage, times, states, currents,
         )  # fmt: skip
         if status:
+            reached = times[count - 1] if count else 0.0
             reason = {
-                LEFT_TABLE: "the salt in front of the electrode or in a slit is used up "
-                "(scan slower), or the potential left its table",
+                LEFT_TABLE: "potentials of a slit left their table",
                 TOO_MANY: f"it needs more than {MOST_STEPS} steps",
             }.get(status, "no step was short enough for the tolerance")
             raise ConvergenceError(
-                f"the ion-resolved circuit could not be integrated: {reason}"
+                f"the ion-resolved circuit was not integrated beyond {reached:.3g} s: "
+                f"{reason}; scan slower if the salt in front of the electrode is used up"
             )
         rest = first[None]
         return IonResponse(
@@ -207,6 +208,13 @@ class IonResponse:
     def electrode_current(self) -> Array:
         """Charging current, (times,) [A/m]."""
         return np.asarray(self.ion_current.sum(axis=1))
+
+    @cached_property
+    def electrode_charge(self) -> Array:
+        """Charge since the start, (times,) [C/m]."""
+        from scipy.integrate import cumulative_trapezoid
+
+        return np.asarray(cumulative_trapezoid(self.electrode_current, self.time, initial=0.0))
 
     @property
     def slit_ion_potential(self) -> Array:

@@ -28,11 +28,12 @@ from nanoslit.study.parameters import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nanoslit.case import Case
     from nanoslit.discovery.law import LawForm, ResistanceLaw
 
     Array = NDArray[np.float64]
 
-__all__ = ["MODELS", "Model", "Outcome", "compare", "models_of", "usable_form"]
+__all__ = ["MODELS", "Model", "Outcome", "compare", "deviation", "models_of", "usable_form"]
 
 MODELS = {
     "ions": "a rail for each ion, contents of slits in equilibrium, open space with its salt",
@@ -356,7 +357,20 @@ def _outcome(model: Model, cell: Cell) -> Outcome:
         current = simulate(model.make(cell), cell)[0]
     except (CircuitError, ConvergenceError) as error:
         return Outcome(None, float("nan"), str(error))
+    return Outcome(current, _distance(current, cell))
+
+
+def _distance(current: Array, cell: Cell) -> float:
     norm = np.sum(cell.weight * cell.current**2)
-    return Outcome(
-        current, float(np.sqrt(np.sum(cell.weight * (current - cell.current) ** 2) / norm))
-    )
+    return float(np.sqrt(np.sum(cell.weight * (current - cell.current) ** 2) / norm))
+
+
+def deviation(make: Callable[[Case], IonCircuit], cell: Cell) -> float:
+    """Return the deviation of the circuit of a case from the solved cell [-].
+
+    Raises
+    ------
+    CircuitError
+        If there is no such circuit.
+    """
+    return _distance(simulate(make(cell.case), cell)[0], cell)
