@@ -5,8 +5,8 @@ and the sha256 of everything before the trailer. HDF5 ignores bytes behind its e
 every reader opens the file; :func:`check` finds truncation and any flipped bit.
 
 Files are written under a temporary name beside their place, flushed to the disk, and
-renamed. What one process writes is built in memory first, because the HDF5 library does
-not survive a full disk (it crashes when it closes the file).
+renamed. What one process writes is built in memory first, if it is not large, because the
+HDF5 library does not survive a full disk (it crashes when it closes the file).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ LIBVER = ("earliest", "v110")
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _MARK = b"nanoslit-seal"
 _TRAILER = 128
+_LARGE = 1 << 28  # bytes; of a file that is built on the disk
 
 
 def part_name(path: Path) -> Path:
@@ -37,7 +38,7 @@ def part_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.part-{os.getpid()}")
 
 
-def write_sealed(path: Path, fill: Callable[[Any], None]) -> int:
+def write_sealed(path: Path, fill: Callable[[Any], None], size: int = 0) -> int:
     """Build an HDF5 file in memory, seal it and put it in its place; return its size.
 
     Parameters
@@ -46,12 +47,17 @@ def write_sealed(path: Path, fill: Callable[[Any], None]) -> int:
         Replaced if it exists.
     fill : callable
         Writes into the open ``h5py.File``.
+    size : int
+        Bytes of its arrays, if they may be many: a large file is built on the disk, after a
+        look whether there is room.
 
     Raises
     ------
     WriteFailedError
         If the disk is full or the folder cannot be written; nothing is left behind.
     """
+    if size > _LARGE:
+        return _write_on_disk(path, fill, size)
     with h5py.File(path.name, "w", driver="core", backing_store=False, libver=LIBVER) as file:
         fill(file)
         file.flush()
@@ -68,6 +74,22 @@ def write_sealed(path: Path, fill: Callable[[Any], None]) -> int:
         part.unlink(missing_ok=True)
         raise WriteFailedError(cannot_write(path, error, len(image))) from None
     return len(image) + _TRAILER
+
+
+def _write_on_disk(path: Path, fill: Callable[[Any], None], size: int) -> int:
+    part = part_name(path)
+    try:
+        with part.open("wb") as room:  # a full disk is an error now: HDF5 would crash
+            os.posix_fallocate(room.fileno(), 0, size + size // 8)
+        with h5py.File(part, "w", libver=LIBVER) as file:
+            fill(file)
+        seal(part)
+        written = part.stat().st_size
+        publish(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise WriteFailedError(cannot_write(path, error, size)) from None
+    return written
 
 
 def seal(path: Path) -> None:
