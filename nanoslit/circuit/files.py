@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from nanoslit.results.sealed import write_sealed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_response", "write_spectrum", "write_study", "write_table"]
 
-SCHEMA = 1
+VERSION = 1
 
 # name: (unit by basis: absolute, per depth, per area; axes after the circuit; meaning)
 _CURRENT = ("A", "A/m", "A/m^2")
@@ -52,24 +53,23 @@ BASES = ("absolute", "per depth", "per area")
 def write_response(path: str | Path, response: CircuitResponse, name: str = "circuit") -> None:
     """Write the traces of a response.
 
-    Group ``traces`` of an HDF5 file with dimension scales (xarray opens it with
+    Group ``traces`` of a sealed HDF5 file with dimension scales (xarray opens it with
     ``group="traces"``). One circuit: dimensions time, slit, opening, as in a result of
     the field solver. Several: a leading dimension circuit, and point instead of time.
 
     Parameters
     ----------
     path : path
-        Overwritten; written under a temporary name first.
+        Overwritten.
     response : CircuitResponse
     name : str
         Label.
     """
-    import h5py
-
     many = response.circuits > 1
     slits = response.circuit.n_slits
     basis = BASES.index(response.circuit.basis)
-    with _Part(path) as part, h5py.File(part, "w") as file:
+
+    def fill(file: Any) -> None:
         _head(file, name, "nanoslit-circuit")
         file.attrs["options"] = json.dumps(response.options, default=str)
         group = file.create_group("traces")
@@ -96,6 +96,9 @@ def write_response(path: str | Path, response: CircuitResponse, name: str = "cir
         _data(group, "cycle", response.cycle, axis, "", "cycle number, from 1")
         _parameters(file, response)
 
+    values = len(TRACES) * response.slit_charge.size
+    write_sealed(Path(path), fill, 8 * values)
+
 
 def _parameters(file: Any, response: CircuitResponse) -> None:
     group = file.create_group("parameters")
@@ -112,18 +115,17 @@ def write_spectrum(
     Parameters
     ----------
     path : path
-        Overwritten; written under a temporary name first.
+        Overwritten.
     circuit : NanoCircuit
         One circuit.
     spectrum : Spectrum
     name : str
         Label.
     """
-    import h5py
-
     z = spectrum.of(circuit)[0]
     unit = TRACES["slit_resistance"][0][BASES.index(circuit.basis)]
-    with _Part(path) as part, h5py.File(part, "w") as file:
+
+    def fill(file: Any) -> None:
         _head(file, name, "nanoslit-impedance")
         file.attrs["options"] = json.dumps(circuit.options(), default=str)
         file.attrs["bias"] = spectrum.bias
@@ -131,6 +133,8 @@ def write_spectrum(
         _scale(group, "frequency", spectrum.frequency, "Hz", "frequency")
         _data(group, "real", z.real, ["frequency"], unit, "real part of the impedance")
         _data(group, "imag", z.imag, ["frequency"], unit, "imaginary part of the impedance")
+
+    write_sealed(Path(path), fill)
 
 
 def write_study(path: str | Path, result: StudyResult) -> None:
@@ -143,10 +147,11 @@ def write_study(path: str | Path, result: StudyResult) -> None:
 
     from nanoslit.circuit.observables import FEATURES
 
-    with _Part(path) as part, h5py.File(part, "w") as file:
+    count = len(next(iter(result.samples.values())))
+
+    def fill(file: Any) -> None:
         _head(file, result.study.name, "nanoslit-study")
         file.attrs["options"] = json.dumps(result.options, default=str)
-        count = len(next(iter(result.samples.values())))
         for group_name, table in (("samples", result.samples), ("features", result.features)):
             group = file.create_group(group_name)
             _scale(group, "sample", np.arange(count), "")
@@ -165,6 +170,8 @@ def write_study(path: str | Path, result: StudyResult) -> None:
             group.create_dataset("first_order", data=result.first)
             group.create_dataset("total_order", data=result.total)
 
+    write_sealed(Path(path), fill, 8 * count * (len(result.samples) + len(result.features)))
+
 
 def write_table(path: str | Path, columns: dict[str, NDArray[Any]]) -> None:
     """Write columns of equal length as CSV, names with units as header."""
@@ -176,29 +183,11 @@ def write_table(path: str | Path, columns: dict[str, NDArray[Any]]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-class _Part:
-    """Temporary name beside a file; renamed at the end, removed after an error."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.part = self.path.with_name(f".{self.path.name}.part-{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        return self.part
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.part.replace(self.path)
-        else:
-            self.part.unlink(missing_ok=True)
-
-
 def _head(file: Any, name: str, kind: str) -> None:
     from nanoslit import __version__
 
     file.attrs["name"] = name
-    file.attrs["kind"] = kind
-    file.attrs["schema"] = SCHEMA
+    file.attrs["schema"], file.attrs["schema_version"] = kind, VERSION
     file.attrs["nanoslit_version"] = __version__
 
 

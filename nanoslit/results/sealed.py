@@ -14,13 +14,19 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from nanoslit.errors import DamagedFileError, ResultFileError, WriteFailedError
+from nanoslit.errors import (
+    DamagedFileError,
+    NanoslitError,
+    ResultFileError,
+    WriteFailedError,
+)
 
 __all__ = ["LIBVER", "check", "open_sealed", "part_name", "publish", "seal", "write_sealed"]
 
@@ -143,21 +149,41 @@ def check(path: Path) -> None:
         )
 
 
-def open_sealed(path: Path) -> Any:
-    """Return an HDF5 file open for reading, with a readable error if it is none.
+@contextmanager
+def open_sealed(path: Path) -> Iterator[Any]:
+    """Give an HDF5 file open for reading, with a readable error if it is none.
 
     Raises
     ------
     ResultFileError
         If it is missing or no HDF5 file.
     DamagedFileError
-        If HDF5 cannot open it.
+        If HDF5 cannot open it, or cannot read what is asked for.
     """
     _require_hdf5(path)
     try:
-        return h5py.File(path, "r")
+        file = h5py.File(path, "r")
     except (OSError, RuntimeError) as error:
         raise DamagedFileError(f"{path}: HDF5 cannot open it ({_first(error)})") from None
+    with file:
+        try:
+            yield file
+        except Exception as error:
+            if isinstance(error, NanoslitError) or not _of_hdf5(error):
+                raise
+            raise DamagedFileError(
+                f"{path}: HDF5 cannot read it ({_first(error)}); `nanoslit verify` tells "
+                "whether it is damaged"
+            ) from None
+
+
+def _of_hdf5(error: BaseException) -> bool:
+    """Whether an error comes from inside the HDF5 library: each has another type."""
+    trace, last = error.__traceback__, ""
+    while trace is not None:
+        last = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return last.split(".")[0] == "h5py"
 
 
 def cannot_write(path: Path, error: Exception, size: int) -> str:
