@@ -36,7 +36,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from nanoslit.errors import LaunchError
+from nanoslit.errors import LauncherError, LaunchError
 from nanoslit.scratch import Scratch
 
 __all__ = [
@@ -209,14 +209,14 @@ def prefix(
         If the number of ranks or the prefix is impossible, or its program is missing.
     """
     if ranks < 1:
-        raise LaunchError(f"ranks = {ranks} must be at least 1")
+        raise LauncherError(f"ranks = {ranks} must be at least 1")
     env = os.environ if environment is None else environment
     if launcher is None:
         launcher = choose_launcher(ranks, env)
     try:
         words = shlex.split(launcher.format(ranks=ranks, nodes=_nodes(ranks, env)))
     except (KeyError, ValueError, IndexError) as error:
-        raise LaunchError(
+        raise LauncherError(
             f"launcher {launcher!r} is no template ({error}); write for instance {LAUNCHER!r}"
         ) from None
     if words and shutil.which(words[0]) is None:

@@ -33,7 +33,7 @@ def study(
 ) -> None:
     """Sweep, law, circuits against the solved cells, design space, claims, report.
 
-    Options replace those of the plan's table [study]. Ended at any point (a signal gives
+    Options replace those of the plan's table 'study'. Ended at any point (a signal gives
     exit code 85), the same command continues.
     """
     from nanoslit.study.pipeline import run_study

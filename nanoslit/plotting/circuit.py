@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nanoslit.circuit.explorer import StudyResult
     from nanoslit.circuit.response import CircuitResponse
 
-__all__ = ["draw_shapes", "draw_spectrum", "draw_study", "draw_voltammogram", "save"]
+__all__ = ["draw_shapes", "draw_spectrum", "draw_study", "draw_voltammogram"]
 
 MOST_CURVES = 12
 
@@ -22,17 +20,6 @@ def _figure(columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(4.4 * columns, 3.6 * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure as png, svg or pdf, under a temporary name first."""
-    from nanoslit.errors import CaseError
-
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise CaseError(f"{path}: a figure must end in .png, .svg or .pdf")
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(part, dpi=160)
-    part.replace(path)
 
 
 def draw_voltammogram(response: CircuitResponse, labels: list[str] | None = None) -> Any:

@@ -4,7 +4,7 @@ import pytest
 import sympy
 
 from nanoslit.circuit.laws import LadderLaw
-from nanoslit.errors import CaseError, CircuitError, LawError
+from nanoslit.errors import CaseError, LawError
 from nanoslit.expressions import parse_expression
 from nanoslit.mobility import ExpressionFactor
 
