@@ -101,7 +101,7 @@ def main() -> None:
 def _of_the_system(error: OSError) -> tuple[str, int]:
     """Return what the system said about a file, and the exit code."""
     if not error.filename or not error.strerror:
-        return str(error), 1
+        return f"{error.strerror or error}: what was written is not there", 1
     path = Path(os.fsdecode(error.filename2 or error.filename))
     temporary = re.fullmatch(r"\.(.+)\.part(-\d+)?", path.name)
     if temporary is not None:  # files are written under such a name first

@@ -1,6 +1,7 @@
 """Whatever a command is given: one message, exit code 1 or 2, and nothing written."""
 
 import re
+import resource
 import shlex
 import shutil
 import sys
@@ -198,3 +199,40 @@ def test_files_of_circuits_are_verified(nanoslit, inputs, tmp_path):
     damaged = nanoslit("verify", path)
     assert damaged.returncode == 1
     assert "sha256 differs" in damaged.stderr
+
+
+def test_an_export_deletes_nothing_but_an_export(nanoslit, inputs, tmp_path):
+    """The folder of good.pvd is called good: it may be anything."""
+    shutil.copy(inputs / "good.h5", tmp_path)
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "notes.txt").write_text("mine")
+    shown = nanoslit("export", tmp_path / "good.h5", "--to", "vtk")
+    assert shown.returncode == 2
+    assert "holds other files" in shown.stderr
+    assert (tmp_path / "good" / "notes.txt").read_text() == "mine"
+    (tmp_path / "good" / "notes.txt").unlink()
+    for _ in range(2):  # an older export is replaced
+        assert nanoslit("export", tmp_path / "good.h5", "--to", "vtk").returncode == 0
+
+
+FULL = [
+    "circuit circuit.toml -o {}/x.h5", "explore study.toml -o {}/x.h5",
+    "plot good.h5 -o {}/x.png", "export good.h5 --to csv -o {}/x.csv",
+    "export good.h5 --to vtk -o {}/x.pvd", "sweep run plan.toml -o {}/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", FULL)
+def test_no_room(command, nanoslit, inputs, tmp_path):
+    """Files may not grow beyond some kilobytes, as on a full disk."""
+
+    def little_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    words = command.format(tmp_path).split()
+    shown = nanoslit(*words, cwd=inputs, preexec_fn=little_room)
+    assert shown.returncode == 1, shown.stdout
+    assert "Traceback" not in shown.stderr
+    assert re.search("File too large|disk|cannot be written", shown.stderr), shown.stderr
+    left = [p.name for p in tmp_path.iterdir() if "sweep run" not in command]
+    assert left == []
