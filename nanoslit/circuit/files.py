@@ -13,12 +13,12 @@ from nanoslit.results.sealed import write_sealed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nanoslit.circuit.curves import Curve
     from nanoslit.circuit.explorer import StudyResult
-    from nanoslit.circuit.impedance import Spectrum
     from nanoslit.circuit.ladder import NanoCircuit
     from nanoslit.circuit.response import CircuitResponse
 
-__all__ = ["write_response", "write_spectrum", "write_study", "write_table"]
+__all__ = ["write_curve", "write_response", "write_study", "write_table"]
 
 VERSION = 1
 
@@ -107,10 +107,10 @@ def _parameters(file: Any, response: CircuitResponse) -> None:
     group.create_dataset("q_max_used", data=response.q_max)
 
 
-def write_spectrum(
-    path: str | Path, circuit: NanoCircuit, spectrum: Spectrum, name: str = "circuit"
+def write_curve(
+    path: str | Path, circuit: NanoCircuit, curve: Curve, name: str = "circuit"
 ) -> None:
-    """Write an impedance spectrum: group ``impedance`` with ``frequency``, ``real``, ``imag``.
+    """Write an impedance spectrum or a Ragone plot: a group of its kind with its columns.
 
     Parameters
     ----------
@@ -118,21 +118,23 @@ def write_spectrum(
         Overwritten.
     circuit : NanoCircuit
         One circuit.
-    spectrum : Spectrum
+    curve : Curve
     name : str
         Label.
     """
-    z = spectrum.of(circuit)[0]
-    unit = TRACES["slit_resistance"][0][BASES.index(circuit.basis)]
 
     def fill(file: Any) -> None:
-        _head(file, name, "nanoslit-impedance")
+        _head(file, name, f"nanoslit-{curve.kind}")
         file.attrs["options"] = json.dumps(circuit.options(), default=str)
-        file.attrs["bias"] = spectrum.bias
-        group = file.create_group("impedance")
-        _scale(group, "frequency", spectrum.frequency, "Hz", "frequency")
-        _data(group, "real", z.real, ["frequency"], unit, "real part of the impedance")
-        _data(group, "imag", z.imag, ["frequency"], unit, "imaginary part of the impedance")
+        for key, value in curve.attributes.items():
+            file.attrs[key] = value
+        group = file.create_group(curve.kind)
+        first = next(iter(curve.columns))
+        for key, c in curve.columns.items():
+            if key == first:
+                _scale(group, key, c.values, c.unit, c.heading)
+            else:
+                _data(group, key, c.values, [first], c.unit, c.heading)
 
     write_sealed(Path(path), fill)
 

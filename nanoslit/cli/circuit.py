@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nanoslit.circuit.configuration import CircuitPlan
+    from nanoslit.circuit.curves import Curve
     from nanoslit.circuit.material import CellParameters
 
 __all__ = ["circuit", "explore", "fit", "scale"]
@@ -64,9 +64,10 @@ def circuit(
     figure: Figure = None,
     json_: Json = False,
 ) -> None:
-    """Simulate one circuit: voltammetry, steps, table, constant current, impedance."""
+    """Simulate one circuit: voltammetry, steps, constant current, impedance, Ragone."""
     from nanoslit.atomic import write_text
     from nanoslit.circuit.configuration import read_circuit
+    from nanoslit.circuit.curves import Ragone
     from nanoslit.circuit.files import write_response, write_table
     from nanoslit.circuit.impedance import Spectrum
     from nanoslit.circuit.observables import FEATURES, features
@@ -77,10 +78,10 @@ def circuit(
         require_free(target, overwrite=overwrite)
     _require_figure(figure, overwrite)
     plan = read_circuit(path)
-    if isinstance(plan.protocol, Spectrum):
+    if isinstance(plan.protocol, Spectrum | Ragone):
         if spice is not None:
-            raise CaseError("--spice: a netlist is for a given potential, not for impedance")
-        _spectrum(plan, output, csv, figure, json_)
+            raise CaseError("--spice: a netlist is for a potential that is given in time")
+        _curve(plan, plan.protocol.curve(plan.circuit), output, csv, figure, json_)
         return
     text = None if spice is None else netlist(plan.circuit, plan.protocol, title=plan.name)
     response = plan.circuit.simulate(plan.protocol, cycle=plan.cycle, points=plan.points)
@@ -117,40 +118,38 @@ def circuit(
     typer.echo(f"wrote {output}" + "".join(f", {x}" for x in (spice, csv, figure) if x))
 
 
-def _spectrum(
-    plan: CircuitPlan, output: Path, csv: Path | None, figure: Path | None, json_: bool
+def _curve(
+    plan: CircuitPlan,
+    curve: Curve,
+    output: Path,
+    csv: Path | None,
+    figure: Path | None,
+    json_: bool,
 ) -> None:
-    """Compute an impedance spectrum and write it."""
-    from nanoslit.circuit.files import write_spectrum, write_table
+    """Write an impedance spectrum or a Ragone plot."""
+    from nanoslit.circuit.files import write_curve, write_table
 
-    spectrum: Any = plan.protocol
-    frequency, z = spectrum.frequency, spectrum.of(plan.circuit)[0]
-    write_spectrum(output, plan.circuit, spectrum, plan.name)
-    unit = {"absolute": "Ohm", "per depth": "Ohm m", "per area": "Ohm m^2"}[plan.circuit.basis]
+    write_curve(output, plan.circuit, curve, plan.name)
+    columns = {f"{c.heading}/{c.unit}": c.values for c in curve.columns.values()}
     if csv is not None:
-        columns = {"frequency/Hz": frequency, f"Re(Z)/{unit}": z.real, f"Im(Z)/{unit}": z.imag}
         write_table(csv, columns)
     if figure is not None:
-        from nanoslit.plotting.circuit import draw_spectrum
+        from nanoslit.plotting.circuit import draw_ragone, draw_spectrum
         from nanoslit.plotting.files import save
 
-        save(draw_spectrum(frequency, z, unit), figure)
+        draw = draw_spectrum if curve.kind == "impedance" else draw_ragone
+        save(draw(curve), figure)
     if json_:
-        typer.echo(
-            json.dumps(
-                {
-                    "name": plan.name, "output": str(output), "unit": unit,
-                    "frequency": frequency.tolist(), "real": z.real.tolist(),
-                    "imag": z.imag.tolist(),
-                }
-            )
-        )  # fmt: skip
+        found: dict[str, Any] = {"name": plan.name, "output": str(output)}
+        found["units"] = {name: c.unit for name, c in curve.columns.items()}
+        found |= {name: c.values for name, c in curve.columns.items()}
+        typer.echo(json_text(found))
         return
     rows = [
-        (f"{f:.4g}", f"{v.real:.5g}", f"{v.imag:.5g}")
-        for f, v in zip(frequency[::10], z[::10], strict=True)
+        tuple(f"{x:.5g}" for x in row)
+        for row in zip(*(v[::5] for v in columns.values()), strict=True)
     ]
-    _table(rows, ("frequency [Hz]", f"Re Z [{unit}]", f"Im Z [{unit}]"))
+    _table(rows, tuple(f"{c.heading} [{c.unit}]" for c in curve.columns.values()))
     typer.echo(f"wrote {output}" + "".join(f", {x}" for x in (csv, figure) if x))
 
 

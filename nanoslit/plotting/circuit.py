@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from nanoslit.circuit.curves import Curve
     from nanoslit.circuit.explorer import StudyResult
     from nanoslit.circuit.response import CircuitResponse
 
-__all__ = ["draw_shapes", "draw_spectrum", "draw_study", "draw_voltammogram"]
+__all__ = ["draw_ragone", "draw_shapes", "draw_spectrum", "draw_study", "draw_voltammogram"]
 
 MOST_CURVES = 12
 
@@ -37,18 +38,31 @@ def draw_voltammogram(response: CircuitResponse, labels: list[str] | None = None
     return figure
 
 
-def draw_spectrum(frequency: Any, z: Any, unit: str) -> Any:
+def draw_spectrum(curve: Curve) -> Any:
     """Return Nyquist and Bode plots of one impedance spectrum."""
+    frequency, real, imag = (curve.columns[k].values for k in ("frequency", "real", "imag"))
+    unit = curve.columns["real"].unit
     figure, axes = _figure(2)
     nyquist, bode = axes[0]
-    nyquist.plot(z.real, -z.imag, ".-")
+    nyquist.plot(real, -imag, ".-")
     nyquist.set_xlabel(f"Re Z [{unit}]")
     nyquist.set_ylabel(f"-Im Z [{unit}]")
-    bode.loglog(frequency, np.abs(z), label="|Z|")
-    bode.loglog(frequency, z.real, "--", label="Re Z")
+    bode.loglog(frequency, np.hypot(real, imag), label="|Z|")
+    bode.loglog(frequency, real, "--", label="Re Z")
     bode.set_xlabel("frequency [Hz]")
     bode.set_ylabel(f"impedance [{unit}]")
     bode.legend(fontsize=8)
+    return figure
+
+
+def draw_ragone(curve: Curve) -> Any:
+    """Return energy against power of constant-current discharges."""
+    figure, axes = _figure()
+    energy, power = curve.columns["energy"], curve.columns["power"]
+    axis, shown = axes[0, 0], energy.values > 0
+    axis.loglog(power.values[shown], energy.values[shown], ".-")
+    axis.set_xlabel(f"mean power [{power.unit}]")
+    axis.set_ylabel(f"energy [{energy.unit}]")
     return figure
 
 

@@ -464,6 +464,42 @@ window = "1 V"
     assert "lowest" in out.stderr
 
 
+def test_ragone_command(nanoslit, tmp_path):
+    """Slow discharges deliver all the energy; its loss grows with the current."""
+    head, _, _ = CIRCUIT.partition("[protocol]")
+    head = head.replace('cycle = "periodic"', "").replace("gamma = 0.9", "gamma = 0.0")
+    text = (
+        head
+        + """[protocol]
+kind = "ragone"
+upper = "1 V"
+lowest = "1 uA"
+highest = "0.1 A"
+"""
+    )
+    (tmp_path / "r.toml").write_text(text)
+    out = nanoslit(
+        "circuit", tmp_path / "r.toml", "-o", tmp_path / "r.h5", "--json",
+        "--csv", tmp_path / "r.csv", "--figure", tmp_path / "r.png",
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr
+    found = json.loads(out.stdout)
+    assert found["units"]["power"] == "W"
+    energy, power = np.array(found["energy"]), np.array(found["power"])
+    assert len(energy) == 51
+    assert np.isclose(energy[0], 0.5 * 7 * 4e-4, rtol=1e-3)
+    assert np.all(np.diff(energy) < 0)
+    assert np.allclose(power * found["time"], energy)
+    with h5py.File(tmp_path / "r.h5") as file:
+        assert np.allclose(file["ragone/energy"], energy)
+    header = (tmp_path / "r.csv").read_text().splitlines()[0]
+    assert header == "current/A,energy/J,power/W,time/s,charge/C"
+    (tmp_path / "r.toml").write_text(text.replace('"0.1 A"', '"0.1 uA"'))
+    out = nanoslit("circuit", tmp_path / "r.toml", "-o", tmp_path / "y.h5")
+    assert out.returncode == 2
+    assert "lowest" in out.stderr
+
+
 def test_explore_command(nanoslit, tmp_path):
     (tmp_path / "s.toml").write_text(STUDY)
     out = nanoslit(
