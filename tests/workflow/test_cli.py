@@ -73,7 +73,7 @@ def test_templates_show_every_key():
     def text(kind):
         return files("nanoslit.cli").joinpath(f"{kind}_template.toml").read_text()
 
-    for key in {*_keys("absolute"), *RAW} - {"access", "height"}:
+    for key in {*_keys("absolute"), *RAW}:
         assert re.search(rf"\b{key}\b", text("circuit")), key
     for key in (*GROUPS, *FEATURES, "slit_size", "concentration"):
         assert re.search(rf"\b{key}\b", text("study")), key
