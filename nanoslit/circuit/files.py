@@ -102,9 +102,14 @@ def write_response(path: str | Path, response: CircuitResponse, name: str = "cir
 
 def _parameters(file: Any, response: CircuitResponse) -> None:
     group = file.create_group("parameters")
-    for key, value in response.circuit._values.items():
-        group.create_dataset(key, data=value)
-    group.create_dataset("q_max_used", data=response.q_max)
+    basis = BASES.index(response.circuit.basis)
+    kinds = {"r": TRACES["slit_resistance"][0], "c": ("F", "F/m", "F/m^2"), "q": _CHARGE}
+    values = {**response.circuit._values, "q_max_used": response.q_max}
+    for key, value in values.items():
+        data = group.create_dataset(key, data=value)
+        kind = key[0] if key[1:2] == "_" else ""  # r_open, c_slit, q_max_used; gamma, ...
+        data.attrs["units"] = kinds[kind][basis] if kind in kinds else "1"
+        data.attrs["long_name"] = key.replace("_", " ")
 
 
 def write_curve(
@@ -160,7 +165,9 @@ def write_study(path: str | Path, result: StudyResult) -> None:
             for key, value in table.items():
                 unit, meaning = FEATURES.get(key, ("", key))
                 _data(group, key, value, ["sample"], unit, meaning)
-        file.create_dataset("feasible", data=result.feasible)
+        feasible = file.create_dataset("feasible", data=result.feasible)
+        feasible.attrs["units"] = "1"
+        feasible.attrs["long_name"] = "whether all constraints hold"
         if result.pareto is not None:
             file.create_dataset("pareto", data=result.pareto)
         if result.first is not None and result.total is not None:

@@ -492,6 +492,7 @@ highest = "0.1 A"
     assert np.allclose(power * found["time"], energy)
     with h5py.File(tmp_path / "r.h5") as file:
         assert np.allclose(file["ragone/energy"], energy)
+        assert file["ragone/energy"].attrs["units"] == "J"
     header = (tmp_path / "r.csv").read_text().splitlines()[0]
     assert header == "current/A,energy/J,power/W,time/s,charge/C"
     (tmp_path / "r.toml").write_text(text.replace('"0.1 A"', '"0.1 uA"'))
