@@ -107,7 +107,7 @@ def _parameters(file: Any, response: CircuitResponse) -> None:
     values = {**response.circuit._values, "q_max_used": response.q_max}
     for key, value in values.items():
         data = group.create_dataset(key, data=value)
-        kind = key[0] if key[1:2] == "_" else ""  # r_open, c_slit, q_max_used; gamma, ...
+        kind = key[0] if key[1:2] == "_" and " " not in key else ""  # r_open; gamma; c_law ...
         data.attrs["units"] = kinds[kind][basis] if kind in kinds else "1"
         data.attrs["long_name"] = key.replace("_", " ")
 
