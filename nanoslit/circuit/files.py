@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanoslit.results.sealed import write_sealed
+from nanoslit.results.sealed import new_sealed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +20,15 @@ if TYPE_CHECKING:
     from nanoslit.circuit.ladder import NanoCircuit
     from nanoslit.circuit.response import CircuitResponse
 
-__all__ = ["write_curve", "write_response", "write_study", "write_table"]
+__all__ = [
+    "new_file",
+    "write_curve",
+    "write_data",
+    "write_response",
+    "write_scale",
+    "write_study",
+    "write_table",
+]
 
 VERSION = 1
 
@@ -68,9 +78,8 @@ def write_response(path: str | Path, response: CircuitResponse, name: str = "cir
     many = response.circuits > 1
     slits = response.circuit.n_slits
     basis = BASES.index(response.circuit.basis)
-
-    def fill(file: Any) -> None:
-        _head(file, name, "nanoslit-circuit")
+    size = 8 * len(TRACES) * response.slit_charge.size
+    with new_file(path, name, "nanoslit-circuit", size) as file:
         file.attrs["options"] = json.dumps(response.options, default=str)
         group = file.create_group("traces")
         scales: dict[str, Any] = {}
@@ -80,24 +89,21 @@ def write_response(path: str | Path, response: CircuitResponse, name: str = "cir
         scales["slit"] = np.arange(1, slits + 1)
         scales["opening"] = np.arange(1, slits)
         for key, value in scales.items():
-            _scale(group, key, value, "")
+            write_scale(group, key, value, "")
         for key, (units, axes, meaning) in TRACES.items():
             if "opening" in axes and slits == 1:
                 continue
             value = np.asarray(getattr(response, key))
             if key == "time" and not many:
-                _scale(group, "time", value[0], "s", meaning)
+                write_scale(group, "time", value[0], "s", meaning)
                 continue
             dims = (["circuit"] if many else []) + [
                 "point" if many and a == "time" else a for a in axes
             ]
-            _data(group, key, value if many else value[0], dims, units[basis], meaning)
+            write_data(group, key, value if many else value[0], dims, units[basis], meaning)
         axis = ["point"] if many else ["time"]
-        _data(group, "cycle", response.cycle, axis, "", "cycle number, from 1")
+        write_data(group, "cycle", response.cycle, axis, "", "cycle number, from 1")
         _parameters(file, response)
-
-    values = len(TRACES) * response.slit_charge.size
-    write_sealed(Path(path), fill, 8 * values)
 
 
 def _parameters(file: Any, response: CircuitResponse) -> None:
@@ -127,9 +133,7 @@ def write_curve(
     name : str
         Label.
     """
-
-    def fill(file: Any) -> None:
-        _head(file, name, f"nanoslit-{curve.kind}")
+    with new_file(path, name, f"nanoslit-{curve.kind}") as file:
         file.attrs["options"] = json.dumps(circuit.options(), default=str)
         for key, value in curve.attributes.items():
             file.attrs[key] = value
@@ -137,11 +141,9 @@ def write_curve(
         first = next(iter(curve.columns))
         for key, c in curve.columns.items():
             if key == first:
-                _scale(group, key, c.values, c.unit, c.heading)
+                write_scale(group, key, c.values, c.unit, c.heading)
             else:
-                _data(group, key, c.values, [first], c.unit, c.heading)
-
-    write_sealed(Path(path), fill)
+                write_data(group, key, c.values, [first], c.unit, c.heading)
 
 
 def write_study(path: str | Path, result: StudyResult) -> None:
@@ -155,16 +157,15 @@ def write_study(path: str | Path, result: StudyResult) -> None:
     from nanoslit.circuit.observables import FEATURES
 
     count = len(next(iter(result.samples.values())))
-
-    def fill(file: Any) -> None:
-        _head(file, result.study.name, "nanoslit-study")
+    size = 8 * count * (len(result.samples) + len(result.features))
+    with new_file(path, result.study.name, "nanoslit-study", size) as file:
         file.attrs["options"] = json.dumps(result.options, default=str)
         for group_name, table in (("samples", result.samples), ("features", result.features)):
             group = file.create_group(group_name)
-            _scale(group, "sample", np.arange(count), "")
+            write_scale(group, "sample", np.arange(count), "")
             for key, value in table.items():
                 unit, meaning = FEATURES.get(key, ("", key))
-                _data(group, key, value, ["sample"], unit, meaning)
+                write_data(group, key, value, ["sample"], unit, meaning)
         feasible = file.create_dataset("feasible", data=result.feasible)
         feasible.attrs["units"] = "1"
         feasible.attrs["long_name"] = "whether all constraints hold"
@@ -179,8 +180,6 @@ def write_study(path: str | Path, result: StudyResult) -> None:
             group.create_dataset("first_order", data=result.first)
             group.create_dataset("total_order", data=result.total)
 
-    write_sealed(Path(path), fill, 8 * count * (len(result.samples) + len(result.features)))
-
 
 def write_table(path: str | Path, columns: dict[str, NDArray[Any]]) -> None:
     """Write columns of equal length as CSV, names with units as header."""
@@ -192,22 +191,42 @@ def write_table(path: str | Path, columns: dict[str, NDArray[Any]]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-def _head(file: Any, name: str, kind: str) -> None:
+@contextlib.contextmanager
+def new_file(path: str | Path, name: str, kind: str, size: int = 0) -> Iterator[Any]:
+    """Open an HDF5 file to be written, which gets its name and its seal when it is whole.
+
+    Parameters
+    ----------
+    path : path
+        Overwritten.
+    name : str
+        Label.
+    kind : str
+        What the file is, ``nanoslit-...``.
+    size : int
+        Bytes of its arrays, if they may be many.
+    """
     from nanoslit import __version__
 
-    file.attrs["name"] = name
-    file.attrs["schema"], file.attrs["schema_version"] = kind, VERSION
-    file.attrs["nanoslit_version"] = __version__
+    with new_sealed(Path(path), size) as file:
+        file.attrs["name"] = name
+        file.attrs["schema"], file.attrs["schema_version"] = kind, VERSION
+        file.attrs["nanoslit_version"] = __version__
+        yield file
 
 
-def _scale(group: Any, key: str, value: Any, unit: str, meaning: str = "") -> None:
+def write_scale(group: Any, key: str, value: Any, unit: str, meaning: str = "") -> None:
+    """Write a dimension scale."""
     data = group.create_dataset(key, data=value)
     data.make_scale(key)
     data.attrs["units"] = unit
     data.attrs["long_name"] = meaning or key
 
 
-def _data(group: Any, key: str, value: Any, dims: list[str], unit: str, meaning: str) -> None:
+def write_data(
+    group: Any, key: str, value: Any, dims: list[str], unit: str, meaning: str
+) -> None:
+    """Write a compressed variable on dimension scales of its group."""
     data = group.create_dataset(
         key, data=value, compression="gzip", shuffle=True, fletcher32=True
     )

@@ -28,7 +28,16 @@ from nanoslit.errors import (
     WriteFailedError,
 )
 
-__all__ = ["LIBVER", "check", "open_sealed", "part_name", "publish", "seal", "write_sealed"]
+__all__ = [
+    "LIBVER",
+    "check",
+    "new_sealed",
+    "open_sealed",
+    "part_name",
+    "publish",
+    "seal",
+    "write_sealed",
+]
 
 LIBVER = ("earliest", "v110")
 """HDF5 format versions: readable by every library since 1.10."""
@@ -62,13 +71,32 @@ def write_sealed(path: Path, fill: Callable[[Any], None], size: int = 0) -> int:
     WriteFailedError
         If the disk is full or the folder cannot be written; nothing is left behind.
     """
-    if size > _LARGE:
-        return _write_on_disk(path, fill, size)
-    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=LIBVER) as file:
+    with new_sealed(path, size) as file:
         fill(file)
+    return path.stat().st_size
+
+
+@contextmanager
+def new_sealed(path: Path, size: int = 0) -> Iterator[Any]:
+    """Give an open ``h5py.File`` that gets its name when it is whole (:func:`write_sealed`)."""
+    part = part_name(path)
+    if size > _LARGE:
+        try:
+            with part.open("wb") as room:  # a full disk is an error now: HDF5 would crash
+                os.posix_fallocate(room.fileno(), 0, size + size // 8)
+            with h5py.File(part, "w", libver=LIBVER) as file:
+                yield file
+            seal(part)
+            publish(part, path)
+        except OSError as error:
+            raise WriteFailedError(cannot_write(path, error, size)) from None
+        finally:
+            part.unlink(missing_ok=True)
+        return
+    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=LIBVER) as file:
+        yield file
         file.flush()
         image = file.id.get_file_image()
-    part = part_name(path)
     try:
         with part.open("wb") as out:
             out.write(image)
@@ -79,23 +107,6 @@ def write_sealed(path: Path, fill: Callable[[Any], None], size: int = 0) -> int:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise WriteFailedError(cannot_write(path, error, len(image))) from None
-    return len(image) + _TRAILER
-
-
-def _write_on_disk(path: Path, fill: Callable[[Any], None], size: int) -> int:
-    part = part_name(path)
-    try:
-        with part.open("wb") as room:  # a full disk is an error now: HDF5 would crash
-            os.posix_fallocate(room.fileno(), 0, size + size // 8)
-        with h5py.File(part, "w", libver=LIBVER) as file:
-            fill(file)
-        seal(part)
-        written = part.stat().st_size
-        publish(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise WriteFailedError(cannot_write(path, error, size)) from None
-    return written
 
 
 def seal(path: Path) -> None:
