@@ -340,7 +340,8 @@ def simulate(circuit: NanoCircuit | IonCircuit, cell: Cell) -> Array:
     protocol = cell.case.protocol
     if isinstance(circuit, IonCircuit):
         whole = circuit.simulate(protocol)
-        return np.interp(cell.time, whole.time, whole.electrode_current)[None]
+        when = whole.time[-1] - cell.time[-1] + cell.time  # the last cycle ends the protocol
+        return np.interp(when, whole.time, whole.electrode_current)[None]
     cycle = int(np.max(protocol.cycle(protocol.duration * (1 - 1e-9))))
     response = circuit.simulate(protocol, cycle=cycle if cycle > 1 else None)
     start = cell.time[0] - response.time[:, :1]  # a reported cycle may count from zero
