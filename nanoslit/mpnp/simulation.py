@@ -36,6 +36,9 @@ TOLERANCES = {"coarse": 5e-3, "standard": 1e-3, "fine": 2e-4}
 
 _MAX_CUTS = 12
 
+_UNSOLVED = 2e-11
+"""Residual of a step over the mean current of the protocol: balances to some 1e-10."""
+
 
 @dataclass
 class StepperCost:
@@ -291,14 +294,14 @@ class Simulation:
         h = self.history
         w = h.weights(t)
         voltage = self.voltage(t)
-        # rounding of the field terms, times the shift, and of the ion fluxes bounds what
-        # can be reached
+        # rounding of the field terms, times the shift, and of the differences of mu in the
+        # ion fluxes bounds what can be reached: below it Newton's method only wastes time
         rounding = 4e-16 * w[0] * self._field_norm * max(abs(voltage), 1.0)
-        rounding = max(rounding, 2e-17 * self._flux_norm)  # of many edges, it averages
+        rounding = max(rounding, 1.5e-16 * self._flux_norm)
         solve = {
             "shift": w[0],
             "history": h.old_part(w, h.stored),
-            "atol": max(1e-11 * self.current_scale * self._care(t, w[0]), rounding),
+            "atol": max(_UNSOLVED * self.current_scale * self._care(t, w[0]), rounding),
         }
         if not by_continuation:
             guess = h.predict(t, h.states)
