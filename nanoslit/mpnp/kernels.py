@@ -167,22 +167,25 @@ def ion_fluxes(
 def flux_scale(
     u: Floats,
     c: Floats,
+    ln_gamma: Floats,
+    z: Charges,
     diffusivity: Floats,
     conductance: Floats,
     k: Any,
     l: Any,  # noqa: E741
 ) -> float:
-    """Return the sum over edges and ions of (area D max(c) / h max(1/4, |mu|))^2.
+    """Return the sum over edges and ions of (dN/dmu max(0.03, |mu|))^2.
 
-    Fluxes follow from differences of mu, whose rounding is relative to mu.
+    Fluxes N follow from differences of mu, whose rounding is relative to mu.
     """
     total = 0.0
     for e in range(k.size):
         p, q = k[e], l[e]
-        for j in range(diffusivity.size):
-            mu = max(0.25, abs(u[p, 1 + j]), abs(u[q, 1 + j]))
-            largest = max(c[p, j], c[q, j]) * diffusivity[j] * conductance[e] * mu
-            total += largest * largest
+        for j in range(len(z)):
+            eta = z[j] * (u[p, 0] - u[q, 0]) + ln_gamma[p] - ln_gamma[q]
+            mu = max(0.03, abs(u[p, 1 + j]), abs(u[q, 1 + j]))
+            size = c[p, j] * _bernoulli(-eta) * diffusivity[j] * conductance[e] * mu
+            total += size * size
     return total
 
 

@@ -361,8 +361,12 @@ class LocalEquations:
 
     def flux_scale(self, u: Floats) -> float:
         """Return the sum of squares over edges and ions that rounding of fluxes scales with."""
-        c, sub = self._nodes(u)[0], self.sub
-        return float(kernels.flux_scale(u, c, self.diffusivity, self.conductance, sub.k, sub.l))
+        sub = self.sub
+        c, ln_gamma, _ = self._nodes(u)
+        g = self.conductance
+        return float(
+            kernels.flux_scale(u, c, ln_gamma, self.charges, self.diffusivity, g, sub.k, sub.l)
+        )
 
     def wall_charge(self, u: Floats, voltage: float, stored: Floats | None = None) -> Floats:
         """Return the charge of each wall node of this rank (n_walls,).
