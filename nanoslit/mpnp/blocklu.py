@@ -9,8 +9,9 @@ Rows are eliminated in a given fill-reducing order, brought into the postorder o
 elimination tree: the same fill, but rows that need each other lie close in memory, which
 is worth a factor of two on a long strip. The factors are kept in single precision, for
 memory traffic is what a solve costs: an LU that serves as a preconditioner needs no more
-(up to 1 V per electrode the iterations are the same as in double). The pattern is analysed once (Davis, Direct
-methods for sparse linear systems, ch. 4); the factors of each new matrix overwrite the old.
+(up to 1 V per electrode the iterations are the same as in double). The pattern is analysed
+once (Davis, Direct methods for sparse linear systems, ch. 4); the factors of each new
+matrix overwrite the old.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
+    Singles = NDArray[np.float32]
 
 __all__ = ["BlockLU"]
 
@@ -207,7 +209,7 @@ def _transpose(first: Any, columns: Any, n: int) -> Any:
 
 
 @fused
-def _put(to: Floats, i: int, blocks: Floats, j: int, unit: Any) -> None:
+def _put(to: Any, i: int, blocks: Floats, j: int, unit: Any) -> None:
     """Copy block j to place i of another array; zeros if j is negative."""
     b = len(unit)
     for a in range(b):
@@ -243,7 +245,7 @@ def _invert(m: Floats, out: Floats) -> None:
 
 
 @fused
-def _subtract(t: Floats, first: int, last: int, u: Any, uv: Floats, work: Floats) -> None:
+def _subtract(t: Floats, first: int, last: int, u: Any, uv: Singles, work: Floats) -> None:
     """Subtract t U of one row of U from the working row.
 
     Blocks of three, those of two ions, are written out: twice as fast.
@@ -280,10 +282,10 @@ def _factor(
     place: Any,
     lower: Any,
     l: Any,  # noqa: E741
-    lv: Floats,
+    lv: Singles,
     upper: Any,
     u: Any,
-    uv: Floats,
+    uv: Singles,
     inverse: Floats,
     work: Floats,
     left: Floats,
@@ -329,7 +331,7 @@ def _forward(
     order: Any,
     lower: Any,
     l: Any,  # noqa: E741
-    lv: Floats,
+    lv: Singles,
     x: Floats,
     y: Floats,
     stop: int,
@@ -362,7 +364,7 @@ def _backward(
     order: Any,
     upper: Any,
     u: Any,
-    uv: Floats,
+    uv: Singles,
     inverse: Floats,
     y: Floats,
     x: Floats,
