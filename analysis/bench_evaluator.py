@@ -63,7 +63,7 @@ def random_trees(operators: tuple[str, ...], finite: bool) -> tuple:
         )  # fmt: skip
         good = (N >= NODES - 2) & (N <= NODES + 2)
         if finite:
-            good[good] = laboratory.score(T[good], N[good], C[good])[0] < kernels.WORST
+            good[good] = laboratory.data.score(T[good], N[good], C[good])[0] < kernels.WORST
         found += [(T[k].copy(), N[k], C[k].copy()) for k in np.flatnonzero(good)]
     T, N, C = (np.array([f[j] for f in found[:TREES]]) for j in range(3))
     return laboratory, T, N, C
@@ -135,7 +135,7 @@ def main() -> None:
             ours, theirs = [], []
             for _ in range(args.passes + 1):
                 begin = time.perf_counter()
-                errors, _ = laboratory.score(T, N, C)
+                errors, _ = laboratory.data.score(T, N, C)
                 ours.append(time.perf_counter() - begin)
                 peer.stdin.write("\n")
                 peer.stdin.flush()

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from nanoslit.discovery import formula, kernels
 from nanoslit.discovery.dimensions import NONE, Exponents
-from nanoslit.discovery.problem import PackedData, Problem, SearchSettings
+from nanoslit.discovery.packed import PackedData
+from nanoslit.discovery.problem import Problem, SearchSettings
 from nanoslit.discovery.tokens import (
     ABS,
     ADD,
@@ -294,36 +295,9 @@ def data_for_forms(problem: Problem, settings: SearchSettings) -> PackedData:
 
 def misfit(form: Form, data: PackedData) -> float:
     """Return the mean square misfit [-]; WORST if not finite."""
-    out = np.zeros(1)
-    kernels.score_rows(
-        form.tokens[None],
-        np.array([len(form.tokens)]),
-        form.constants[None],
-        data.bounds,
-        data.W,
-        data.columns,
-        data.w,
-        data.wy,
-        data.norm,
-        data.flags,
-        out,
-        np.zeros((1, data.norm.shape[0], 2)),
-    )
-    # the closed form loses what is below rounding of the target: sum the squares
-    if out[0] >= kernels.WORST:
-        return float(out[0])
-    values = np.empty((1, data.length))
-    kernels.evaluate_rows(
-        form.tokens[None],
-        np.array([len(form.tokens)]),
-        form.constants[None],
-        data.bounds,
-        data.W,
-        data.columns,
-        values,
-    )
-    error = float(data.w @ (data.y - values[0]) ** 2)
-    return error if np.isfinite(error) else kernels.WORST
+    n = np.array([len(form.tokens)])
+    errors, _ = data.score(form.tokens[None], n, form.constants[None])
+    return float(errors[0])
 
 
 def fit(form: Form, data: PackedData, steps: int = 50, tau: float | None = None) -> Form:
@@ -346,22 +320,7 @@ def fit(form: Form, data: PackedData, steps: int = 50, tau: float | None = None)
         With constants, misfit and covariance.
     """
     C = form.constants.copy()
-    A = np.zeros((data.norm.shape[0], 2))
-    _, count = kernels.fit_constants(
-        form.tokens,
-        len(form.tokens),
-        C,
-        data.bounds,
-        data.W,
-        data.columns,
-        data.w,
-        data.y,
-        data.wy,
-        data.norm,
-        data.flags,
-        steps,
-        A,
-    )
+    _, count, _ = data.fit(form.tokens, C, steps)
     fitted = replace(form, constants=C)
     error = misfit(fitted, data)
     covariance, place = _covariance(fitted, data, error, tau)
@@ -370,57 +329,24 @@ def fit(form: Form, data: PackedData, steps: int = 50, tau: float | None = None)
         error=error,
         covariance=covariance,
         place=place,
-        evaluations=form.evaluations + int(count),
+        evaluations=form.evaluations + count,
     )
 
 
 def _covariance(
     form: Form, data: PackedData, error: float, tau: float | None
 ) -> tuple[Array | None, NDArray[np.int64]]:
-    leaves = form.leaves
-    place = np.zeros((len(leaves) + 2, data.sets), dtype=np.int64)
-    n = len(form.tokens)
-    m = int(kernels.place_parameters(form.tokens, n, data.sets, data.flags, leaves, place))
+    H, place = data.curvature(form.tokens, form.constants, form.leaves)
+    m = len(H)
     if m == 0 or error >= kernels.WORST:
         return None, place
-    H, gradient = np.zeros((m, m)), np.zeros(m)
-    A = np.zeros((data.norm.shape[0], 2))
-    A[:, 0] = 1.0
-    D = np.empty((max(len(leaves), 1), data.W.shape[1]))
-    kernels.normal_equations(
-        form.tokens,
-        n,
-        form.constants,
-        data.bounds,
-        data.W,
-        data.columns,
-        data.w,
-        data.y,
-        data.norm,
-        data.flags,
-        A,
-        leaves,
-        place,
-        D,
-        H,
-        gradient,
-    )
     size = np.sqrt(np.maximum(np.diag(H), 1e-300))
     if not np.all(np.isfinite(H)) or data.length <= m:
         return None, place
     inverse = np.linalg.pinv(H / np.outer(size, size), rcond=1e-13)
     if tau is None:
-        values = np.empty((1, data.length))
-        kernels.evaluate_rows(
-            form.tokens[None],
-            np.array([n]),
-            form.constants[None],
-            data.bounds,
-            data.W,
-            data.columns,
-            values,
-        )
-        tau = autocorrelation_time((data.y - values[0]) * np.sqrt(data.w), data)
+        residual = data.arrays.y - data.values(form.tokens, form.constants)
+        tau = autocorrelation_time(residual * np.sqrt(data.arrays.w), data)
     variance = error / max(data.length / tau - m, 1.0)
     return inverse / np.outer(size, size) * variance, place
 
@@ -431,8 +357,9 @@ def autocorrelation_time(residual: Array, data: PackedData) -> float:
     The sum ends at the first correlation that is not positive; data sets are averaged.
     """
     times = []
-    for g in np.unique(data.bounds[:, 2]):
-        rows = np.concatenate([np.arange(a, b) for a, b, k in data.bounds if k == g])
+    bounds = data.arrays.bounds
+    for g in np.unique(bounds[:, 2]):
+        rows = np.concatenate([np.arange(a, b) for a, b, k in bounds if k == g])
         r = residual[rows] - residual[rows].mean()
         spectrum = np.abs(np.fft.rfft(r, 2 * len(r))) ** 2
         c = np.fft.irfft(spectrum)[: len(r)]

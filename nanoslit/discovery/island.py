@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanoslit.discovery import kernels, variation
-from nanoslit.discovery.problem import PackedData, Problem, SearchSettings
+from nanoslit.discovery.packed import PackedData
+from nanoslit.discovery.problem import Problem, SearchSettings
 from nanoslit.discovery.tokens import (
     BINARY,
     MAX_TOKENS,
@@ -107,48 +108,6 @@ class Laboratory:
             np.zeros((count, MAX_TOKENS), dtype=np.int64),
             np.zeros(count, dtype=np.uint64),
         )
-
-    def score(self, T: Any, N: Any, C: Any) -> tuple[Any, Any]:
-        """Return misfits and scales of packed rows."""
-        data = self.data
-        errors = np.empty(len(T))
-        A = np.empty((len(T), data.norm.shape[0], 2))
-        kernels.score_rows(
-            T,
-            N,
-            C,
-            data.bounds,
-            data.W,
-            data.columns,
-            data.w,
-            data.wy,
-            data.norm,
-            data.flags,
-            errors,
-            A,
-        )
-        return errors, A
-
-    def fit(self, tokens: Any, C: Any, steps: int) -> tuple[float, int, Any]:
-        """Fit the constants of one row in place; return misfit, evaluations, scales."""
-        data = self.data
-        A = np.zeros((data.norm.shape[0], 2))
-        error, count = kernels.fit_constants(
-            tokens,
-            len(tokens),
-            C,
-            data.bounds,
-            data.W,
-            data.columns,
-            data.w,
-            data.y,
-            data.wy,
-            data.norm,
-            data.flags,
-            steps,
-            A,
-        )
-        return float(error), int(count), A
 
     def annotate(self, tokens: Any, cdim: Any) -> int | None:
         """Return the hash of an acceptable expression, None of any other."""
@@ -378,7 +337,7 @@ class Island:
         if not keep:
             return []
         T, N, C, D, H = T[keep], N[keep], C[keep], D[keep], H[keep]
-        errors, _ = self.laboratory.score(T, N, C)
+        errors, _ = self.laboratory.data.score(T, N, C)
         self.evaluations += len(T)
         return [
             Individual(T[k, :n].copy(), C[k, :n].copy(), D[k, :n].copy(), int(H[k]), float(e))
@@ -395,7 +354,7 @@ class Island:
             has_constants = bool(np.any(individual.tokens < BINARY))
             if has_constants and u < settings.local_search_share:
                 C = individual.constants.copy()
-                error, count, _ = self.laboratory.fit(
+                error, count, _ = self.laboratory.data.fit(
                     individual.tokens, C, settings.local_search_steps
                 )
                 self.evaluations += count

@@ -36,14 +36,9 @@ def test_the_stack_machine_agrees_with_numpy(laboratory):
     used = set()
     for i in people:
         used |= set(i.tokens.tolist())
-        T, N, C, _, _ = laboratory.rows(1)
-        n = len(i.tokens)
-        T[0, :n], C[0, :n], N[0] = i.tokens, i.constants, n
-        out = np.empty((1, 90))
-        data = laboratory.data
-        kernels.evaluate_rows(T, N, C, data.bounds, data.W, data.columns, out)
+        values = laboratory.data.values(i.tokens, i.constants)
         form = Form(i.tokens, i.constants, ())
-        np.testing.assert_allclose(out[0], form.predict(problem.X, problem.groups), 1e-12)
+        np.testing.assert_allclose(values, form.predict(problem.X, problem.groups), 1e-12)
     assert set(OPERATORS.values()) <= used
 
 
@@ -60,19 +55,20 @@ def test_scores_are_least_squares_per_data_set(laboratory):
 
 
 def test_tangents_are_derivatives(laboratory):
-    data = laboratory.data
+    arrays = laboratory.data.arrays
     tried = 0
     for i in population(laboratory, 600, number=2):
         leaves = np.flatnonzero(i.tokens < 10)
         if not leaves.size:
             continue
         n = len(i.tokens)
-        D = np.empty((leaves.size, 90))
+        D, part = np.empty((leaves.size, 90)), np.empty((leaves.size, kernels.BLOCK))
         scratch = [np.zeros(n + 2, dtype=np.int64) for _ in range(3)]
-        for block in range(len(data.bounds)):
+        for block, (first, last, _) in enumerate(arrays.bounds):
             kernels.evaluate_with_tangents(
-                i.tokens, n, i.constants, data.bounds, data.W, data.columns, *scratch, D, block
+                i.tokens, n, i.constants, arrays, *scratch, part, block
             )
+            D[:, first:last] = part[:, : last - first]
         for j, t in enumerate(leaves):
             h = 1e-6 * max(1.0, abs(i.constants[t, 0]))
             values = []
