@@ -49,7 +49,6 @@ def random_trees(operators: tuple[str, ...], finite: bool) -> tuple:
     )  # fmt: skip
     laboratory = Laboratory(Problem(tuple("abcde"), X, y), settings)
     island = Island(laboratory, 0)
-    d = laboratory.dimensions
     found: list[tuple] = []
     while len(found) < TREES:
         island.generation += 1
@@ -57,9 +56,7 @@ def random_trees(operators: tuple[str, ...], finite: bool) -> tuple:
         rng = island.generator()
         variation.create_rows(
             rng.integers(0, 2**63, len(T), dtype=np.uint64),
-            rng.integers(19, 24, len(T)), laboratory.ops, laboratory.tables,
-            d.variables, np.int64(d.target), d.constant_allowed, d.smallest, d.witness,
-            laboratory.library, laboratory.private, laboratory.limits, T, N, C, D, H,
+            rng.integers(19, 24, len(T)), laboratory.space, T, N, C, D, H,
         )  # fmt: skip
         good = (N >= NODES - 2) & (N <= NODES + 2)
         if finite:

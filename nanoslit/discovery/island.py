@@ -74,29 +74,32 @@ class Laboratory:
         self.data = PackedData.build(problem, settings)
         self.dimensions = problem.dimension_table(settings)
         d = self.dimensions
-        self.tables = (
-            d.product,
-            d.quotient,
-            np.stack([d.square, d.root, d.cube, d.inverse]),
+        self.space = variation.Space(
+            np.array([OPERATORS[o] for o in settings.operators], dtype=np.int64),
+            (d.product, d.quotient, np.stack([d.square, d.root, d.cube, d.inverse])),
+            d.variables,
+            np.int64(d.target),
+            d.constant_allowed,
+            d.smallest,
+            d.witness,
+            (
+                d.monomials,
+                d.monomial_sizes,
+                d.monomial_range,
+                settings.monomials,
+                np.isin(np.arange(d.count), d.variables),
+            ),
+            settings.private_constants and problem.sets > 1,
+            np.array(
+                [
+                    settings.max_size,
+                    settings.max_depth,
+                    settings.max_nesting,
+                    settings.max_constants,
+                ],
+                dtype=np.int64,
+            ),
         )
-        self.library = (
-            d.monomials,
-            d.monomial_sizes,
-            d.monomial_range,
-            settings.monomials,
-            np.isin(np.arange(d.count), d.variables),
-        )
-        self.ops = np.array([OPERATORS[o] for o in settings.operators], dtype=np.int64)
-        self.limits = np.array(
-            [
-                settings.max_size,
-                settings.max_depth,
-                settings.max_nesting,
-                settings.max_constants,
-            ],
-            dtype=np.int64,
-        )
-        self.private = settings.private_constants and problem.sets > 1
         self.smallest = int(d.smallest[d.target] if d.target >= 0 else d.smallest.min())
 
     def rows(self, count: int) -> tuple[Any, ...]:
@@ -111,22 +114,11 @@ class Laboratory:
 
     def annotate(self, tokens: Any, cdim: Any) -> int | None:
         """Return the hash of an acceptable expression, None of any other."""
-        d = self.dimensions
         n = len(tokens)
         dims, start = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         hashes = np.zeros(n, dtype=np.uint64)
-        good = variation.annotate(
-            tokens,
-            n,
-            cdim,
-            self.tables,
-            d.variables,
-            np.int64(d.target),
-            self.limits,
-            dims,
-            start,
-            hashes,
-        )
+        target = self.space.target
+        good = variation.annotate(tokens, n, cdim, self.space, target, dims, start, hashes)
         return int(hashes[-1]) if good else None
 
     def write(self, individual: Individual) -> str:
@@ -237,35 +229,15 @@ class Island:
 
     def _create(self, count: int) -> list[Individual]:
         lab = self.laboratory
-        d = lab.dimensions
         rng = self.generator(purpose=1)
         seeds = rng.integers(0, 2**63, count, dtype=np.uint64)
         sizes = lab.smallest + rng.integers(0, 16, count)
-        T, N, C, D, H = lab.rows(count)
-        variation.create_rows(
-            seeds,
-            sizes,
-            lab.ops,
-            lab.tables,
-            d.variables,
-            np.int64(d.target),
-            d.constant_allowed,
-            d.smallest,
-            d.witness,
-            lab.library,
-            lab.private,
-            lab.limits,
-            T,
-            N,
-            C,
-            D,
-            H,
-        )
-        return self.toolbox.evaluate(T, N, C, D, H)  # type: ignore[no-any-return]
+        rows = lab.rows(count)
+        variation.create_rows(seeds, sizes, lab.space, *rows)
+        return self.toolbox.evaluate(*rows)  # type: ignore[no-any-return]
 
     def _breed(self, count: int) -> list[Individual]:
         lab = self.laboratory
-        d = lab.dimensions
         rng = self.generator()
         parents = self._parents(rng, 2 * count)
         seeds = rng.integers(0, 2**63, count, dtype=np.uint64)
@@ -279,33 +251,10 @@ class Island:
             )
             PN[k] = n
         rates = np.cumsum(lab.settings.rates) / np.sum(lab.settings.rates)
-        T, N, C, D, H = lab.rows(count)
-        variation.breed_rows(
-            seeds,
-            parents[:count],
-            parents[count:],
-            rates,
-            lab.ops,
-            lab.tables,
-            d.variables,
-            np.int64(d.target),
-            d.constant_allowed,
-            d.smallest,
-            d.witness,
-            lab.library,
-            lab.private,
-            lab.limits,
-            PT,
-            PN,
-            PC,
-            PD,
-            T,
-            N,
-            C,
-            D,
-            H,
-        )
-        return self.toolbox.evaluate(T, N, C, D, H)  # type: ignore[no-any-return]
+        rows = lab.rows(count)
+        first, second = parents[:count], parents[count:]
+        variation.breed_rows(seeds, first, second, rates, lab.space, PT, PN, PC, PD, *rows)
+        return self.toolbox.evaluate(*rows)  # type: ignore[no-any-return]
 
     def _parents(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """Tournaments of two: by misfit, or by dominance then crowding, half each."""

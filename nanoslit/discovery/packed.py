@@ -113,7 +113,8 @@ class PackedData:
         """Return the values of one expression in the packed order."""
         out = np.empty((1, self.length))
         kernels.evaluate_rows(tokens[None], np.array([len(tokens)]), C[None], self.arrays, out)
-        return out[0]
+        values: Array = out[0]
+        return values
 
     def curvature(
         self, tokens: Any, C: Array, leaves: NDArray[np.int64]

@@ -74,7 +74,7 @@ class SearchSettings:
         Stop an island, and those that it can reach, once the misfit is below; 0 never.
     rates : tuple of float
         Chances of crossover, new subtree, new token, insertion, deletion, changed
-        constant; scaled to sum 1.
+        constants, new factor; scaled to sum 1.
     """
 
     evaluations: int = 100_000
@@ -99,7 +99,7 @@ class SearchSettings:
     monomials: float = 0.25
     loss: str = "squares"
     stop_error: float = 0.0
-    rates: tuple[float, ...] = (0.35, 0.2, 0.12, 0.18, 0.1, 0.05)
+    rates: tuple[float, ...] = (0.3, 0.18, 0.12, 0.15, 0.1, 0.05, 0.1)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operators", tuple(self.operators))
@@ -129,8 +129,8 @@ class SearchSettings:
             raise LawError(f"seed = {self.seed!r} must be between 0 and 2**63 - 1")
         if not 1 <= self.max_size <= MAX_TOKENS:
             raise LawError(f"max_size = {self.max_size!r} must be between 1 and {MAX_TOKENS}")
-        if len(self.rates) != 6 or min(self.rates) < 0 or not sum(self.rates) > 0:
-            raise LawError("rates must be six numbers >= 0, not all of them zero")
+        if len(self.rates) != 7 or min(self.rates) < 0 or not sum(self.rates) > 0:
+            raise LawError("rates must be seven numbers >= 0, not all of them zero")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings for a file."""

@@ -146,12 +146,12 @@ def expansions(laboratory: Laboratory, individual: Individual) -> list[Individua
         individual.cdim,
     )
     found: dict[int, Individual] = {}
-    if SUB not in laboratory.ops:
+    if SUB not in laboratory.space.ops:
         return []
-    allowed = [None, *(o for o in (MUL, DIV) if o in laboratory.ops)]
+    allowed = [None, *(o for o in (MUL, DIV) if o in laboratory.space.ops)]
     free = laboratory.settings.constant_units == "free"
     for v in range(len(laboratory.problem.columns)):
-        factor = [PRIVATE if laboratory.private else CONSTANT, VARIABLE + v, SUB]
+        factor = [PRIVATE if laboratory.space.private else CONSTANT, VARIABLE + v, SUB]
         size = float(np.mean(laboratory.problem.X[:, v]))
         for t, (lo, _) in enumerate(_spans(tokens)):
             for operator in allowed:
