@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanoslit.discovery import kernels, variation
+from nanoslit.discovery.founders import MINUS, suggest
 from nanoslit.discovery.packed import PackedData
 from nanoslit.discovery.problem import Problem, SearchSettings
 from nanoslit.discovery.tokens import (
     BINARY,
+    FIXED,
     MAX_TOKENS,
     OPERATORS,
     complexity,
@@ -74,8 +76,11 @@ class Laboratory:
         self.data = PackedData.build(problem, settings)
         self.dimensions = problem.dimension_table(settings)
         d = self.dimensions
+        ops = np.array([OPERATORS[o] for o in settings.operators], dtype=np.int64)
+        self.suggestions = suggest(problem, set(ops.tolist()))
+        monomials = d.with_products(self.suggestions.groups)
         self.space = variation.Space(
-            np.array([OPERATORS[o] for o in settings.operators], dtype=np.int64),
+            ops,
             (d.product, d.quotient, np.stack([d.square, d.root, d.cube, d.inverse])),
             d.variables,
             np.int64(d.target),
@@ -83,9 +88,7 @@ class Laboratory:
             d.smallest,
             d.witness,
             (
-                d.monomials,
-                d.monomial_sizes,
-                d.monomial_range,
+                *monomials,
                 settings.monomials,
                 np.isin(np.arange(d.count), d.variables),
             ),
@@ -196,6 +199,8 @@ class Island:
         settings = self.laboratory.settings
         if not self.population:
             offspring = self._create(2 * settings.population)
+            if self.number == 0:
+                offspring += self._found()
         else:
             strangers = int(round(settings.immigrants * settings.population))
             offspring = self.toolbox.mate_and_mutate(settings.population - strangers)
@@ -235,6 +240,20 @@ class Island:
         rows = lab.rows(count)
         variation.create_rows(seeds, sizes, lab.space, *rows)
         return self.toolbox.evaluate(*rows)  # type: ignore[no-any-return]
+
+    def _found(self) -> list[Individual]:
+        """Return what a regression of logarithms suggests; it counts one pass per column."""
+        lab = self.laboratory
+        self.evaluations += len(lab.problem.columns)
+        laws = [law for law in lab.suggestions.laws if len(law) <= lab.settings.max_size]
+        T, N, C, D, H = lab.rows(len(laws))
+        for k, law in enumerate(laws):
+            n = len(law)
+            T[k, :n] = [FIXED if t < 0 else t for t in law]
+            C[k, :n] = [[-1.0 if t == MINUS else 1.0] for t in law]
+            hash_ = lab.annotate(T[k, :n], D[k])
+            N[k], H[k] = 0 if hash_ is None else n, hash_ or 0
+        return self.toolbox.evaluate(T, N, C, D, H)  # type: ignore[no-any-return]
 
     def _breed(self, count: int) -> list[Individual]:
         lab = self.laboratory

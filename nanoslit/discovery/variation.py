@@ -20,6 +20,8 @@ from nanoslit.discovery.tokens import (
     CONSTANT,
     CUBE,
     DIV,
+    EXP,
+    FIXED,
     INV,
     MUL,
     POW,
@@ -533,56 +535,70 @@ def _has(ops, op):
 
 
 @compiled
-def _multiply(state, space, parent, n, i, start, piece, child):
-    """Multiply or divide a node by g, c + g or sqrt(c + g), g a group without dimension.
-
-    Such factors (saturation, screening, relativity, one more variable in a product) make
-    up many laws, and growing one by chance takes long.
-    """
-    lo, hi = start[i], i + 1
-    m = _copy_node(parent, lo, hi, piece, 0)
-    op = MUL if _uniform(state) < 0.5 else DIV
-    if not _has(space.ops, op):
-        return 0
-    if m + 4 >= piece[0].shape[0]:
-        return 0
-    sum_ = _uniform(state) < 0.5
-    if sum_:
-        _put(piece, m, CONSTANT, 1.0)
-        m += 1
+def _put_group(state, space, piece, at):
+    """Write a column or product of powers without dimension; return its length or 0."""
     plain = 0
     for v in range(space.variables.shape[0]):
         plain += 1 if space.variables[v] == 0 else 0
-    k = 0
     if plain == 0 or _uniform(state) < 0.3:
-        begin = m
-        k = _draw_monomial(state, 0, space.library, piece[0], begin)
+        tokens = piece[0]
+        k = _draw_monomial(state, 0, space.library, tokens, at)
         for j in range(k // 2):
-            a, b = piece[0][begin + j], piece[0][begin + k - 1 - j]
-            piece[0][begin + j], piece[0][begin + k - 1 - j] = b, a
-        piece[1][begin : begin + k, :] = 0.0
-        piece[2][begin : begin + k] = 0
-    if k == 0 and plain > 0:
-        pick = _below(state, plain)
-        for v in range(space.variables.shape[0]):
-            if space.variables[v] == 0:
-                if pick == 0:
-                    _put(piece, m, VARIABLE + v, 0.0)
-                pick -= 1
-        k = 1
-    if k == 0 or m + k + 3 > piece[0].shape[0]:
+            a, b = tokens[at + j], tokens[at + k - 1 - j]
+            tokens[at + j], tokens[at + k - 1 - j] = b, a
+        piece[1][at : at + k, :] = 0.0
+        piece[2][at : at + k] = 0
+        if k > 0:
+            return k
+    pick = _below(state, max(plain, 1))
+    for v in range(space.variables.shape[0]):
+        if space.variables[v] == 0:
+            if pick == 0:
+                _put(piece, at, VARIABLE + v, 0.0)
+            pick -= 1
+    return 1 if plain > 0 else 0
+
+
+@compiled
+def _multiply(state, space, parent, n, i, start, piece, child):
+    """Multiply or divide a node by g, 1 + g or sqrt(1 + g), g without dimension.
+
+    g is a column, a product of powers or a function of one. Such factors (saturation,
+    decay, screening, relativity, one more variable in a product) make up many laws, and
+    growing one by chance takes long.
+    """
+    lo, hi = start[i], i + 1
+    m = _copy_node(parent, lo, hi, piece, 0)
+    if m + 20 > piece[0].shape[0]:
+        return 0
+    operator = MUL if _uniform(state) < 0.5 else DIV
+    sum_ = 0
+    if _uniform(state) < 0.5:
+        sum_ = ADD if _uniform(state) < 0.5 else SUB
+        _put(piece, m, FIXED, 1.0)
+        m += 1
+    k = _put_group(state, space, piece, m)
+    if k == 0:
         return 0
     m += k
-    if sum_:
-        sign = ADD if _uniform(state) < 0.5 else SUB
-        if not _has(space.ops, sign):
-            return 0
-        _put(piece, m, sign, 0.0)
+    if _uniform(state) < 0.3:
+        f = space.ops[_below(state, space.ops.shape[0])]
+        if f == EXP and _uniform(state) < 0.5:
+            _put(piece, m, FIXED, -1.0)
+            _put(piece, m + 1, MUL, 0.0)
+            m += 2
+        if f >= UNARY:
+            _put(piece, m, f, 0.0)
+            m += 1
+    if sum_ != 0:
+        _put(piece, m, sum_, 0.0)
         m += 1
         if _uniform(state) < 0.3 and _has(space.ops, SQRT):
             _put(piece, m, SQRT, 0.0)
             m += 1
-    _put(piece, m, op, 0.0)
+    if not _has(space.ops, operator) or (sum_ != 0 and not _has(space.ops, sum_)):
+        return 0
+    _put(piece, m, operator, 0.0)
     return _splice(parent, n, lo, hi, piece, m + 1, child)
 
 
@@ -610,7 +626,7 @@ def _change_constants(state, parent, n, child):
     _splice(parent, n, 0, 0, child, 0, child)
     changed = False
     for t in range(n):
-        if parent[0][t] < BINARY:
+        if parent[0][t] <= PRIVATE:
             changed = True
             if _uniform(state) < 0.1:
                 child[1][t, :] = _random_constant(state)
