@@ -54,6 +54,15 @@ def test_scores_are_least_squares_per_data_set(laboratory):
         assert i.error == pytest.approx(expected, rel=1e-6, abs=1e-13)
 
 
+def test_an_exact_law_has_no_misfit_but_rounding():
+    rng = np.random.default_rng(4)
+    X = rng.uniform(1, 5, (1500, 2))
+    data = Laboratory(Problem(("a", "b"), X, 3.7 * X[:, 0] * X[:, 1]), SearchSettings()).data
+    tokens = decode("@* a b", ("a", "b"))[0]
+    # the closed form norm - (f y)^2 / (f f) would leave about 1e-16, or exactly nothing
+    assert 0 < data.fit(tokens, np.zeros((3, 1)), 0)[0] < 1e-29
+
+
 def test_tangents_are_derivatives(laboratory):
     arrays = laboratory.data.arrays
     tried = 0
