@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanoslit.discovery import forms, formula
+from nanoslit.discovery.consistency import constant_units
 from nanoslit.discovery.dimensions import unit_text
 from nanoslit.discovery.forms import Form
 from nanoslit.discovery.island import Individual, Laboratory
@@ -466,9 +467,7 @@ def law_form(
     form = candidate.form
     units = [""] * len(form.names)
     if problem.units is not None:
-        units = [
-            unit_text(u) for u in forms.constant_units(form, problem.units, problem.target_unit)
-        ]
+        units = [unit_text(u) for u in constant_units(form, problem.units, problem.target_unit)]
 
     def number(k: int, g: int) -> dict[str, float | None]:
         name = form.names[k]

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoslit.discovery import formula, kernels
+from nanoslit.discovery.consistency import constant_units
 from nanoslit.discovery.dimensions import DimensionTable, exponents, unit_text
-from nanoslit.discovery.forms import Form, constant_units, data_for_forms, fit
+from nanoslit.discovery.forms import Form, data_for_forms, fit
 from nanoslit.discovery.island import Island, Laboratory
 from nanoslit.discovery.problem import Problem, SearchSettings
 from nanoslit.discovery.tokens import OPERATORS, decode, encode, to_formula
