@@ -1,9 +1,9 @@
 """What a regression of logarithms suggests: power laws, and groups of columns.
 
 The most frequent law is a product of powers, P, and the next frequent P f(g) with a group g
-of columns, such as t/(R C). In the regression the columns of a group have equal exponents
-up to sign, whatever f is, if columns vary independently. Chance would have to hit all of
-them at once.
+of columns, such as t/(R C). If columns vary independently, the regression sees f as about
+g^a, whatever f is: each exponent is a whole number, from P, plus a times a whole number,
+from g. Chance would have to hit all of them at once.
 """
 
 from __future__ import annotations
@@ -15,13 +15,25 @@ from numpy.typing import NDArray
 
 from nanoslit.discovery.dimensions import monomial_tokens
 from nanoslit.discovery.problem import Problem
-from nanoslit.discovery.tokens import ADD, DIV, EXP, INV, MUL, SQRT, SQUARE, SUB, UNARY
+from nanoslit.discovery.tokens import (
+    ADD,
+    CONSTANT,
+    DIV,
+    EXP,
+    INV,
+    MUL,
+    SQRT,
+    SQUARE,
+    SUB,
+    UNARY,
+)
 
 __all__ = ["Suggestions", "suggest"]
 
 LARGEST_POWER = 4
-SMALLEST_POWER = 0.07  # what is less may be chance
-ALIKE = 0.12  # of two exponents' sizes, relative
+SMALLEST_POWER = 0.12  # what is less may be chance
+ALIKE = 0.12  # what exponents of one group may differ by: it depends on f
+SPLITS = 3  # that founders are made of
 
 ONE, MINUS = -1, -2  # instead of a token: the plain numbers 1 and -1
 
@@ -70,37 +82,53 @@ def suggest(problem: Problem, codes: set[int]) -> Suggestions:
     halves = [2, 1] if SQRT in codes else [1]
     laws = [_tokens(np.rint(p * s).astype(np.int64) * (2 // s), codes) for s in halves]
     groups = []
-    for members in _alike(p):
-        sign = np.where(members, np.sign(p), 0).astype(np.int64)
-        prefactor = _tokens(2 * np.rint(np.where(members, 0, p)).astype(np.int64), codes)
-        for g in (_tokens(2 * sign, codes), _tokens(-2 * sign, codes)):
+    for whole, shared in _splits(p):
+        prefactor = _tokens(2 * whole, codes)
+        for g in (_tokens(2 * shared, codes), _tokens(-2 * shared, codes)):
             groups.append(g)
             laws += _functions(prefactor, g, codes)
     return Suggestions([r for r in laws if r], [g for g in groups if ONE not in g])
 
 
-def _alike(p: NDArray[np.float64]) -> list[NDArray[np.bool_]]:
-    """Return sets of two or more columns whose exponents have equal size."""
-    order = [int(j) for j in np.argsort(np.abs(p)) if abs(p[j]) > SMALLEST_POWER]
-    sets: list[list[int]] = []
-    for j in order:
-        if sets and abs(p[j]) - abs(p[sets[-1][-1]]) < ALIKE * abs(p[j]):
-            sets[-1].append(j)
-        else:
-            sets.append([j])
-    return [np.isin(np.arange(len(p)), s) for s in sets if len(s) > 1]
+def _splits(p: NDArray[np.float64]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return the simplest whole n and s with p = n + a s, a being the same for all columns."""
+    n, s = (x.ravel() for x in np.meshgrid(np.arange(-2, 3), np.arange(-2, 3)))
+    cost = np.abs(n) + np.abs(s) + 0.01 * np.abs(n)
+    found: dict[tuple[int, ...], tuple[float, NDArray[np.int64], NDArray[np.int64]]] = {}
+    for a in np.abs(p[:, None] - np.array([0, 1, -1])).ravel():
+        if not SMALLEST_POWER < a < LARGEST_POWER:
+            continue
+        missed = np.abs(p[:, None] - n - a * s) > ALIKE
+        price = np.where(missed, np.inf, cost)
+        best = np.argmin(price, axis=1)
+        whole, shared = n[best], s[best]
+        if np.any(missed[np.arange(len(p)), best]) or not shared.any():
+            continue
+        key = tuple(np.concatenate([whole, shared * np.sign(shared[shared != 0][0])]).tolist())
+        found.setdefault(key, (float(price.min(axis=1).sum()), whole, shared))
+    simplest = sorted(found.values(), key=lambda f: f[0])[:SPLITS]
+    return [(whole, shared) for _, whole, shared in simplest]
 
 
 def _functions(prefactor: Row, group: Row, codes: set[int]) -> list[Row]:
-    """Return the prefactor times and over f(g), 1 +- f(g), sqrt(1 +- g), sqrt(1 +- g^2)."""
+    """Return the prefactor times and over f(g), 1 +- f(g), sqrt(1 +- g), sqrt(1 +- g^2).
+
+    And, with a constant to be fitted, exp(c g), exp(c g^2), 1 + c g and 1 + c g^2.
+    """
     plain = [group, *([*group, f] for f in sorted(codes) if f >= UNARY)]
     if EXP in codes:
         plain.append([MINUS, *group, MUL, EXP])
     values = plain[1:]
+    scaled = [[CONSTANT, *group, MUL], [CONSTANT, *group, SQUARE, MUL]]
+    if EXP in codes:
+        values += [[*v, EXP] for v in scaled]
+    if ADD in codes:
+        values += [[ONE, *v, ADD] for v in scaled]
     for sign in {ADD, SUB} & codes:
         values += [[ONE, *v, sign] for v in plain]
         if SQRT in codes:
             values += [[ONE, *v, sign, SQRT] for v in (group, [*group, SQUARE])]
+    values = [v for v in values if SQUARE in codes or SQUARE not in v]
     if not prefactor:
         return values
     return [[*prefactor, *v, o] for v in values for o in (MUL, DIV)]

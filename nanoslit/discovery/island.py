@@ -23,6 +23,7 @@ from nanoslit.discovery.tokens import (
     FIXED,
     MAX_TOKENS,
     OPERATORS,
+    PRIVATE,
     complexity,
     decode,
     encode,
@@ -253,7 +254,10 @@ class Island:
             C[k, :n] = [[-1.0 if t == MINUS else 1.0] for t in law]
             hash_ = lab.annotate(T[k, :n], D[k])
             N[k], H[k] = 0 if hash_ is None else n, hash_ or 0
-        return self.toolbox.evaluate(T, N, C, D, H)  # type: ignore[no-any-return]
+        return [
+            self._fitted(i) if np.any(i.tokens <= PRIVATE) else i
+            for i in self.toolbox.evaluate(T, N, C, D, H)
+        ]
 
     def _breed(self, count: int) -> list[Individual]:
         lab = self.laboratory
@@ -319,20 +323,22 @@ class Island:
         lucky = self.generator(purpose=3).random(len(offspring))
         result = []
         for individual, u in zip(offspring, lucky, strict=True):
-            has_constants = bool(np.any(individual.tokens < BINARY))
-            if has_constants and u < settings.local_search_share:
-                C = individual.constants.copy()
-                error, count, _ = self.laboratory.data.fit(
-                    individual.tokens, C, settings.local_search_steps
-                )
-                self.evaluations += count
-                if error < individual.error:
-                    individual = Individual(
-                        individual.tokens, C, individual.cdim, individual.hash, error
-                    )
+            if u < settings.local_search_share and np.any(individual.tokens <= PRIVATE):
+                individual = self._fitted(individual)
             self._remember(individual)
             result.append(individual)
         return result
+
+    def _fitted(self, individual: Individual) -> Individual:
+        """Return the individual with its constants improved by a few steps."""
+        lab = self.laboratory
+        C = individual.constants.copy()
+        steps = lab.settings.local_search_steps
+        error, count, _ = lab.data.fit(individual.tokens, C, steps)
+        self.evaluations += count
+        if error >= individual.error:
+            return individual
+        return Individual(individual.tokens, C, individual.cdim, individual.hash, error)
 
     def _remember(self, individual: Individual) -> None:
         kept = self.archive.get(individual.size)
