@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,15 @@ if TYPE_CHECKING:
     from nanoslit.circuit.ladder import NanoCircuit
     from nanoslit.circuit.response import CircuitResponse
 
-__all__ = ["write_response", "write_spectrum", "write_study", "write_table"]
+__all__ = [
+    "new_file",
+    "write_data",
+    "write_response",
+    "write_scale",
+    "write_spectrum",
+    "write_study",
+    "write_table",
+]
 
 SCHEMA = 1
 
@@ -80,20 +90,20 @@ def write_response(path: str | Path, response: CircuitResponse, name: str = "cir
         scales["slit"] = np.arange(1, slits + 1)
         scales["opening"] = np.arange(1, slits)
         for key, value in scales.items():
-            _scale(group, key, value, "")
+            write_scale(group, key, value, "")
         for key, (units, axes, meaning) in TRACES.items():
             if "opening" in axes and slits == 1:
                 continue
             value = np.asarray(getattr(response, key))
             if key == "time" and not many:
-                _scale(group, "time", value[0], "s", meaning)
+                write_scale(group, "time", value[0], "s", meaning)
                 continue
             dims = (["circuit"] if many else []) + [
                 "point" if many and a == "time" else a for a in axes
             ]
-            _data(group, key, value if many else value[0], dims, units[basis], meaning)
+            write_data(group, key, value if many else value[0], dims, units[basis], meaning)
         axis = ["point"] if many else ["time"]
-        _data(group, "cycle", response.cycle, axis, "", "cycle number, from 1")
+        write_data(group, "cycle", response.cycle, axis, "", "cycle number, from 1")
         _parameters(file, response)
 
 
@@ -128,9 +138,11 @@ def write_spectrum(
         file.attrs["options"] = json.dumps(circuit.options(), default=str)
         file.attrs["bias"] = spectrum.bias
         group = file.create_group("impedance")
-        _scale(group, "frequency", spectrum.frequency, "Hz", "frequency")
-        _data(group, "real", z.real, ["frequency"], unit, "real part of the impedance")
-        _data(group, "imag", z.imag, ["frequency"], unit, "imaginary part of the impedance")
+        write_scale(group, "frequency", spectrum.frequency, "Hz", "frequency")
+        write_data(group, "real", z.real, ["frequency"], unit, "real part of the impedance")
+        write_data(
+            group, "imag", z.imag, ["frequency"], unit, "imaginary part of the impedance"
+        )
 
 
 def write_study(path: str | Path, result: StudyResult) -> None:
@@ -149,10 +161,10 @@ def write_study(path: str | Path, result: StudyResult) -> None:
         count = len(next(iter(result.samples.values())))
         for group_name, table in (("samples", result.samples), ("features", result.features)):
             group = file.create_group(group_name)
-            _scale(group, "sample", np.arange(count), "")
+            write_scale(group, "sample", np.arange(count), "")
             for key, value in table.items():
                 unit, meaning = FEATURES.get(key, ("", key))
-                _data(group, key, value, ["sample"], unit, meaning)
+                write_data(group, key, value, ["sample"], unit, meaning)
         file.create_dataset("feasible", data=result.feasible)
         if result.pareto is not None:
             file.create_dataset("pareto", data=result.pareto)
@@ -174,6 +186,16 @@ def write_table(path: str | Path, columns: dict[str, NDArray[Any]]) -> None:
     lines = [",".join(columns)]
     lines += [",".join(f"{x:.10g}" for x in row) for row in rows]
     write_text(path, "\n".join(lines) + "\n")
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path, name: str, kind: str) -> Iterator[Any]:
+    """Open an HDF5 file to be written, under a temporary name until it is whole."""
+    import h5py
+
+    with _Part(path) as part, h5py.File(part, "w") as file:
+        _head(file, name, kind)
+        yield file
 
 
 class _Part:
@@ -202,14 +224,18 @@ def _head(file: Any, name: str, kind: str) -> None:
     file.attrs["nanoslit_version"] = __version__
 
 
-def _scale(group: Any, key: str, value: Any, unit: str, meaning: str = "") -> None:
+def write_scale(group: Any, key: str, value: Any, unit: str, meaning: str = "") -> None:
+    """Write a dimension scale."""
     data = group.create_dataset(key, data=value)
     data.make_scale(key)
     data.attrs["units"] = unit
     data.attrs["long_name"] = meaning or key
 
 
-def _data(group: Any, key: str, value: Any, dims: list[str], unit: str, meaning: str) -> None:
+def write_data(
+    group: Any, key: str, value: Any, dims: list[str], unit: str, meaning: str
+) -> None:
+    """Write a compressed variable on dimension scales of its group."""
     data = group.create_dataset(
         key, data=value, compression="gzip", shuffle=True, fletcher32=True
     )

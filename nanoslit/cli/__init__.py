@@ -20,7 +20,7 @@ __all__ = ["app", "main"]
 # the order of work: headings of the help screen and the commands below them
 WORKFLOW = {
     "One case": ("new", "check", "run", "show", "plot", "export", "verify"),
-    "Many cases": ("sweep", "scale", "job"),
+    "Many cases": ("sweep", "scale", "predict", "job"),
     "Resistance law": ("discover",),
     "Circuits": ("circuit", "explore", "fit"),
     "From cases to report": ("study", "report"),
@@ -90,4 +90,15 @@ def main() -> None:
 
 
 # one line per command module
-from nanoslit.cli import casefiles, circuit, discover, doctor, job, results, run, study, sweep  # noqa: E402, F401
+from nanoslit.cli import (  # noqa: E402, F401  # noqa: E402, F401
+    casefiles,
+    circuit,
+    discover,
+    doctor,
+    job,
+    predict,
+    results,
+    run,
+    study,
+    sweep,
+)

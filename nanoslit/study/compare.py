@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nanoslit.circuit.ions import IonCircuit
 from nanoslit.circuit.ladder import NanoCircuit
 from nanoslit.circuit.laws import COLUMNS, LadderLaw
-from nanoslit.errors import CircuitError, LawError
+from nanoslit.errors import CircuitError, ConvergenceError, LawError
+from nanoslit.study.ions import IonMaterial, ion_parameters
 from nanoslit.study.parameters import (
     POTENTIALS,
     Cell,
@@ -25,13 +28,15 @@ from nanoslit.study.parameters import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nanoslit.case import Case
     from nanoslit.discovery.law import LawForm, ResistanceLaw
 
     Array = NDArray[np.float64]
 
-__all__ = ["MODELS", "Model", "Outcome", "compare", "models_of", "usable_form"]
+__all__ = ["MODELS", "Model", "Outcome", "compare", "deviation", "models_of", "usable_form"]
 
 MODELS = {
+    "ions": "a rail for each ion, contents of slits in equilibrium, open space with its salt",
     "law": "the discovered law, C(u) of a slit in equilibrium, potential of the counter-ions",
     "donnan": "R_c/sqrt(1 + X^2), X = |Q|/(charge of the slit's bulk ions), otherwise the same",
     "paper": "R_c (1 - gamma |Q|/Q_max), otherwise the same",
@@ -42,7 +47,7 @@ MODELS = {
     "line refitted": "transmission line, all R and C fitted to this voltammogram",
     "bent refitted": "constant resistors, C(u); all R, C and a fitted to this voltammogram",
 }
-"""Circuits, best first in what they know; each of the first five drops one thing."""
+"""Circuits, best first in what they know; each of the first six drops one thing."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,12 @@ class Model:
         Out of :data:`MODELS`.
     make : callable
         ``make(cell)`` returns the circuit for a cell, of which it uses the number of slits
-        and the window alone; slits beyond those of the training cell are like its inner
-        ones.
+        and the window alone (that with ions also its electrolyte); slits beyond those of the
+        training cell are like its inner ones.
     """
 
     name: str
-    make: Callable[[Cell], NanoCircuit]
+    make: Callable[[Cell], NanoCircuit | IonCircuit]
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,7 @@ def models_of(cell: Cell, law: ResistanceLaw | None, refitted: bool = True) -> l
         )  # fmt: skip
 
     models = [
+        Model("ions", _ions(cell.path)),
         Model("donnan", _donnan(cell, p)),
         Model("paper", lambda c: NanoCircuit(**_paper(p, c), **_equilibrium(p, c))),
         Model("paper, mean potential",
@@ -179,8 +185,14 @@ def models_of(cell: Cell, law: ResistanceLaw | None, refitted: bool = True) -> l
         models.append(Model("line refitted", _refitted(mean, q, bent=False)))
         models.append(Model("bent refitted", _refitted(mean, q, bent=True)))
     if law is not None:
-        models.insert(0, Model("law", _with_law(cell.path, law)))
+        models.insert(1, Model("law", _with_law(cell.path, law)))
     return models
+
+
+def _ions(path: Path) -> Callable[[Cell], IonCircuit]:
+    """Return the ion-resolved circuit; one that cannot be is told for every cell."""
+    train = lru_cache(maxsize=1)(lambda: IonMaterial([ion_parameters(path)]))
+    return lambda other: train().circuit(other.case)
 
 
 def _paper(p: LadderParameters, cell: Cell) -> dict[str, Any]:
@@ -320,11 +332,14 @@ def _refitted(cell: Cell, p: LadderParameters, bent: bool) -> Callable[[Cell], N
     return lambda other: circuit(other.slits, best.x[None])
 
 
-def simulate(circuit: NanoCircuit, cell: Cell) -> Array:
+def simulate(circuit: NanoCircuit | IonCircuit, cell: Cell) -> Array:
     """Return the current at the times of a cell, (circuits, times) [A/m]."""
     from nanoslit.circuit.observables import rows_at
 
     protocol = cell.case.protocol
+    if isinstance(circuit, IonCircuit):
+        whole = circuit.simulate(protocol)
+        return np.interp(cell.time, whole.time, whole.electrode_current)[None]
     cycle = int(np.max(protocol.cycle(protocol.duration * (1 - 1e-9))))
     response = circuit.simulate(protocol, cycle=cycle if cycle > 1 else None)
     start = cell.time[0] - response.time[:, :1]  # a reported cycle may count from zero
@@ -340,9 +355,22 @@ def compare(models: list[Model], cell: Cell) -> dict[str, Outcome]:
 def _outcome(model: Model, cell: Cell) -> Outcome:
     try:
         current = simulate(model.make(cell), cell)[0]
-    except CircuitError as error:
+    except (CircuitError, ConvergenceError) as error:
         return Outcome(None, float("nan"), str(error))
+    return Outcome(current, _distance(current, cell))
+
+
+def _distance(current: Array, cell: Cell) -> float:
     norm = np.sum(cell.weight * cell.current**2)
-    return Outcome(
-        current, float(np.sqrt(np.sum(cell.weight * (current - cell.current) ** 2) / norm))
-    )
+    return float(np.sqrt(np.sum(cell.weight * (current - cell.current) ** 2) / norm))
+
+
+def deviation(make: Callable[[Case], IonCircuit], cell: Cell) -> float:
+    """Return the deviation of the circuit of a case from the solved cell [-].
+
+    Raises
+    ------
+    CircuitError
+        If there is no such circuit.
+    """
+    return _distance(simulate(make(cell.case), cell)[0], cell)

@@ -1,15 +1,22 @@
 """The circuit against the field equations: its parameters, its current, its predictions."""
 
+import csv
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import xarray
 
 from example_case import EXAMPLE
 from nanoslit.circuit.ladder import NanoCircuit
 from nanoslit.discovery.law import LawForm, ResistanceLaw
-from nanoslit.errors import CaseError
-from nanoslit.results.files import read_case_of, read_traces
+from nanoslit.errors import CaseError, CircuitError
+from nanoslit.results.files import read_case_of, read_summary, read_traces
 from nanoslit.study.compare import MODELS, compare, models_of, usable_form
+from nanoslit.study.ions import IonMaterial, ion_parameters
 from nanoslit.study.parameters import ladder_parameters, read_cell
+from nanoslit.units import FARADAY
 from run_cases import run
 
 CHANGES = ("--set", "geometry.sheets=4", "--set", "numerics.mesh=coarse", "--snapshots", "none")
@@ -17,14 +24,15 @@ CHANGES = ("--set", "geometry.sheets=4", "--set", "numerics.mesh=coarse", "--sna
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Return results of a training run and of one at half the scan rate, wider window."""
+    """Return a training run, one at half its rate in a wider window, a faster one."""
     folder = tmp_path_factory.mktemp("cells")
     (folder / "case.toml").write_text(EXAMPLE)
     other = ("--set", "protocol.scan_rate=5e4 V/s", "--set", "protocol.upper=0.25 V")
-    for name, more in (("train", ()), ("other", other)):
+    fast = ("--set", "protocol.scan_rate=1e6 V/s", "--set", "geometry.sheets=5")
+    for name, more in (("train", ()), ("other", other), ("fast", fast)):
         done = run(folder, "run", "case.toml", "-o", f"{name}.h5", *CHANGES, *more)
         assert done.returncode == 0, done.stderr
-    return folder / "train.h5", folder / "other.h5"
+    return folder / "train.h5", folder / "other.h5", folder / "fast.h5"
 
 
 def test_ion_traces_add_up(results):
@@ -59,7 +67,7 @@ def test_deviation_and_what_each_step_gains(results):
     cell = read_cell(results[0])
     models = models_of(cell, None)
     assert {m.name for m in models} <= set(MODELS)
-    for path in results:  # the second one is a prediction
+    for path in results[:2]:  # the second one is a prediction
         found = compare(models, read_cell(path))
         assert found["donnan"].deviation < 0.04
         assert found["donnan"].deviation < 0.3 * found["line"].deviation
@@ -68,6 +76,93 @@ def test_deviation_and_what_each_step_gains(results):
     steps = ["donnan", "paper", "paper, mean potential", "paper, constant C"]
     assert sorted(steps, key=own.__getitem__) == steps
     assert own["line refitted"] < own["line"]
+
+
+def test_a_rail_for_each_ion_holds_at_any_scan_rate(results):
+    models = models_of(read_cell(results[0]), None, refitted=False)
+    for path in results:
+        found = compare(models, read_cell(path))
+        assert found["ions"].deviation < 0.025
+        assert found["ions"].deviation < found["donnan"].deviation
+    assert found["ions"].deviation < 0.2 * found["donnan"].deviation  # salt lags most there
+
+
+def test_ion_parameters(results):
+    """R_s is that of a path through a slit: R D/V_T = l^2/F, l the path and its opening."""
+    p = ion_parameters(results[0])
+    case = p.case
+    assert p.residuals["resistance of Cl-"] < 0.03
+    assert p.residuals["length of Cl-"] < 0.02
+    ions, unit = case.electrolyte.ions, case.electrolyte.thermal_voltage
+    path = np.sqrt(p.resistance * FARADAY * np.array([i.diffusivity for i in ions]) / unit)
+    assert np.all((path > case.geometry.height) & (path < 2 * case.geometry.height))
+    assert p.length == pytest.approx(case.geometry.height, rel=0.06)
+    assert p.exterior == pytest.approx(0.5 * case.geometry.sheet_length, rel=0.1)
+
+
+def test_ion_circuits_between_slit_sizes(results):
+    one = ion_parameters(results[0])
+    g = replace(one.case.geometry, slit_size=2e-9)
+    wide = replace(one, case=replace(one.case, geometry=g), resistance=4 * one.resistance)
+    material = IonMaterial([one, wide])
+    middle = replace(one.case, geometry=replace(g, slit_size=np.sqrt(1.5 * 2) * 1e-9))
+    assert material.circuit(middle).resistance == pytest.approx(2 * one.resistance)
+    assert material.circuit(one.case).resistance == pytest.approx(one.resistance)
+    slow = tuple(replace(i, diffusivity=i.diffusivity / 3) for i in one.case.electrolyte.ions)
+    salt = replace(one.case.electrolyte, ions=slow)
+    slower = material.circuit(replace(one.case, electrolyte=salt))
+    assert slower.resistance == pytest.approx(3 * one.resistance)
+    with pytest.raises(CircuitError, match=r"3 nm; the circuit was trained on 1.5, 2"):
+        material.circuit(replace(one.case, geometry=replace(g, slit_size=3e-9)))
+    with pytest.raises(CircuitError, match="opening"):
+        material.circuit(replace(one.case, geometry=replace(g, opening=2e-9)))
+    with pytest.raises(CircuitError, match="half cells"):
+        material.circuit(replace(one.case, cell="full"))
+    with pytest.raises(CircuitError, match="no training run"):
+        IonMaterial([])
+
+
+def test_predict_a_case(results, tmp_path):
+    train, _, fast = results
+    done = run(
+        tmp_path, "predict", train, "-o", "p.h5", "--set", "protocol.scan_rate=1e6 V/s",
+        "--set", "geometry.sheets=5", "--against", fast, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["against"][str(fast)] < 0.02
+    summary = read_summary(fast)
+    for key in ("cv_area", "capacitance", "dissipated_energy", "largest_current"):
+        assert told["numbers"][key] == pytest.approx(summary[key], rel=0.03), key
+    with xarray.open_dataset(tmp_path / "p.h5", group="traces") as found:
+        assert found["slit_ion_content"].dims == ("time", "slit", "ion")
+        solved = read_traces(fast)
+        content = np.asarray(found["slit_ion_content"])[-1]
+        assert content == pytest.approx(solved["slit_ion_content"][-1], rel=0.05)
+    again = run(tmp_path, "predict", train, "-o", "p.h5")
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr
+
+
+def test_predict_all_points_of_a_plan(results, tmp_path):
+    train = results[0]
+    text = EXAMPLE.split("[", 1)[1].replace("[", "[case.").replace("[case.[case.", "[[case.")
+    (tmp_path / "plan.toml").write_text(
+        '[axes]\n"geometry.sheets" = [2, 6]\n"geometry.slit_size" = ["1.5 nm", "1.6 nm"]\n'
+        "[case." + text
+    )
+    done = run(tmp_path, "predict", train, "-o", "p.csv", "--plan", "plan.toml")
+    assert done.returncode == 0, done.stderr
+    assert "4 points, 2 without a circuit" in done.stdout
+    rows = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))
+    few, many = (float(r["capacitance/(F/m)"]) for r in (rows[0], rows[2]))
+    assert many > 2 * few
+    assert "trained on 1.5 nm" in rows[1]["remark"]
+    for words in (("-o", "p.h5", "--plan", "plan.toml"),
+                  ("-o", "q.h5", "--set", "geometry.slit_size=2 nm")):  # fmt: skip
+        wrong = run(tmp_path, "predict", train, *words)
+        assert wrong.returncode == 2, words
+        assert wrong.stderr.count("\n") <= 3
 
 
 def test_circuit_of_more_slits_repeats_the_inner_ones(results):
