@@ -124,17 +124,25 @@ def retry(
     """Compute failed, quarantined and cancelled points again, then go on.
 
     ``kind`` retries only the failures of that kind.
+
+    Raises
+    ------
+    SweepError
+        If there are failures, but none of that kind.
     """
     folder = Folder.open(root)
     with _owned(folder) as catalogue:
         number, plan = current_plan(folder, catalogue, name)
-        chosen = [
-            key
+        kinds = {
+            key: state if state == "cancelled" else why
             for _, key, state, why in catalogue.members(
                 number, ["failed", "quarantined", "cancelled"]
             )
-            if kind is None or why == kind or (kind == "cancelled" and state == "cancelled")
-        ]
+        }
+        chosen = [key for key, why in kinds.items() if kind in (None, why)]
+        if kinds and not chosen:
+            known = ", ".join(sorted({why or "unknown" for why in kinds.values()}))
+            raise SweepError(f"--kind {kind!r}: no point failed so; there are: {known}")
         for key in chosen:
             (folder.point(key).path / "failed.json").unlink(missing_ok=True)
         catalogue.set_state(chosen, "planned", fresh=True)
