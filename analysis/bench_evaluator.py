@@ -3,10 +3,9 @@
 ``python -m analysis.bench_evaluator --peers PYTHON``. The same random trees and data for
 both, scored by least squares (scale and offset fitted, as in pyoperon's c2, the squared
 correlation), timed in turn in one run, a hundred trees at a time, one thread each. nanoslit
-computes in double precision, pyoperon's wheel in single. About half of the random trees
-with all functions are not finite (a logarithm of a negative number, say); nanoslit leaves
-these as soon as it knows, pyoperon evaluates them to the end. The third line has finite
-trees only.
+computes in double precision, pyoperon's wheel in single. About half of the random trees with
+all functions are not finite (a logarithm of a negative number, say); nanoslit leaves these as
+soon as it knows, pyoperon evaluates them to the end. The third line has finite trees only.
 """
 
 from __future__ import annotations

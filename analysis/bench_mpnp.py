@@ -98,8 +98,7 @@ class PlainSimulation(Simulation):
         cell = self.cell
         options = cell.PETSc.Options()
         options["mpnp_snes_lag_jacobian"] = "1"
-        cell.pc.setFactorSolverType("mumps")
-        cell.factor_package = "mumps"
+        cell.use_mumps()
         cell.snes.setFromOptions()
         del options["mpnp_snes_lag_jacobian"]
         cell.snes.setJacobian(self._fresh_jacobian, cell._A)
@@ -238,7 +237,7 @@ def compare_solvers(sheets: int, mesh: str, steps: int = 40) -> None:
         "from analysis.bench_mpnp import adaptive, reference_case;"
         "kind, sheets, mesh, steps = sys.argv[1:];"
         "adaptive(reference_case(1, 'coarse', 1));"
-        "p.NATIVE_LU_WIDTH = 0 if kind == 'MUMPS' else p.NATIVE_LU_WIDTH;"
+        "p.CHAIN_WIDTH = 0 if kind == 'MUMPS' else p.CHAIN_WIDTH;"
         "solver = 'iterative' if kind == 'iterative' else 'direct';"
         "case = replace(reference_case(int(sheets), mesh), numerics=Numerics(mesh, "
         "linear_solver=solver));"
@@ -249,7 +248,7 @@ def compare_solvers(sheets: int, mesh: str, steps: int = 40) -> None:
         "c = s.solver_cost; print(json.dumps([time.process_time() - t, before, memory(), "
         "s.grid.n_nodes, c.newton_iterations, c.linear_iterations, c.factorisations]))"
     )
-    for kind in ("default LU", "MUMPS", "iterative"):
+    for kind in ("LU", "MUMPS", "iterative"):
         out = subprocess.run(
             [sys.executable, "-c", program, kind, str(sheets), mesh, str(steps)],
             capture_output=True,

@@ -5,7 +5,8 @@
 Writes voltage V, current I and contents n of each ion at every opening (over the last cycle,
 evenly in time), and lets `nanoslit discover --table` find V from I, the contents of the outer
 and the inner slit, their mean, those of the other ion, and the applied potential, with
-constants private to each ion. The law that ion-resolved circuits assume is V = R I/n_mean.
+constants private to each ion. Ion-resolved circuits take V = R I/n_mean for the path through
+the slits, and the content of the opening for its passage.
 """
 
 import sys

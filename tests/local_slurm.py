@@ -175,6 +175,11 @@ class LocalSlurm:
             return 0
         return sum(state in ("idle", "mixed", "allocated") for state in shown.split())
 
+    def story(self):
+        """Return what the controller and the nodes tell, for a failed test."""
+        logs = [p.read_text()[-3000:] for p in sorted(self.folder.glob("slurm*.log"))]
+        return "\n".join([self.do("scontrol", "show", "nodes", timeout=5, check=False), *logs])
+
     def pid(self, name):
         """Return the process of a daemon, 0 if it has none."""
         try:
@@ -196,14 +201,19 @@ class LocalSlurm:
         """
         pid = self.pid(name)
         assert pid, f"{name} does not run"
-        if name == "slurmctld" and (running := self.jobs("R")):
-            changed = time.time()
-            for job in running:
-                self.do("scontrol", "update", f"jobid={job}", f"comment={changed}")
-            state = self.folder / "state" / "job_state"
-            self.wait(lambda: state.exists() and state.stat().st_mtime > changed, 30)
+        if name == "slurmctld":
+            # twice: what is written first may have been collected before
+            self._written_down()
+            self._written_down()
         os.kill(pid, signal.SIGKILL)
         self.wait(lambda: not living(pid), 30)
+
+    def _written_down(self):
+        """Change every running job and wait until the controller has written its jobs."""
+        state, changed = self.folder / "state" / "job_state", time.time()
+        for job in self.jobs("R"):
+            self.do("scontrol", "update", f"jobid={job}", f"comment={changed}")
+            self.wait(lambda: state.exists() and state.stat().st_mtime > changed, 60)
 
     def stop(self):
         """End jobs and daemons."""

@@ -2,13 +2,15 @@
 
 Box ``j`` has the state (u, w): ``u`` electrode minus solution potential U, ``w`` the salt
 potential; ion s has V_s = U + w/z_s. Balance of each ion, with the current J_s,j from box j
-towards the bath:
+towards the bath through link j:
 
-    F z_s dN_s,j/dt = J_s,j+1 - J_s,j,    J_s,j = g_s,j c_s,j (V_s,j - V_s,j-1)
+    F z_s dN_s,j/dt = J_s,j+1 - J_s,j,     J_s,j = k_s (V_s,j - V_s,j-1) / S_s,j,
+    S_s,j = path_j/N_s + passage_j/n_s + access_j/c_s
 
-and carriers c_s,j = near_j c_s(j-1) + far_j c_s(j). Time: variable-step BDF2 in the contents
-N, so that ions are conserved; restarted with BDF1 where the protocol has a kink. The local
-error is estimated from the distance to the polynomial through earlier points.
+with contents N of slits, contents n per length of an opening in equilibrium at the mean state
+of both sides, and concentrations c. Time: variable-step BDF2 in the contents N, so that ions
+are conserved; restarted with BDF1 where the protocol has a kink. The local error is estimated
+from the distance to the polynomial through earlier points.
 """
 
 from __future__ import annotations
@@ -74,9 +76,9 @@ def _solution(salt, w, unit, c, slope):
 
 @njit(cache=True)
 def _boxes(state, kind, size, face, salt, unit, grid, slit, wall, box):
-    """Fill contents and carriers of all boxes with their slopes; False outside the tables.
+    """Fill contents of all boxes with their slopes; False outside the tables.
 
-    ``box`` (boxes, 2 ions, 6): N, dN/du, dN/dw, c, dc/du, dc/dw.
+    ``box`` (boxes, 2 ions, 5): N, dN/du, dN/dw; of the open space also c, dc/dw.
     """
     value, by_u, by_w = np.empty(2), np.empty(2), np.empty(2)
     c, slope = np.empty(2), np.empty(2)
@@ -87,16 +89,16 @@ def _boxes(state, kind, size, face, salt, unit, grid, slit, wall, box):
                 return False
             for s in range(2):
                 n = size[j, s] * math.exp(value[s])
-                box[j, s, 0] = box[j, s, 3] = n
-                box[j, s, 1] = box[j, s, 4] = n * by_u[s]
-                box[j, s, 2] = box[j, s, 5] = n * by_w[s]
+                box[j, s, 0] = n
+                box[j, s, 1] = n * by_u[s]
+                box[j, s, 2] = n * by_w[s]
             continue
         _solution(salt, w, unit, c, slope)
         for s in range(2):
             box[j, s, 0] = size[j, s] * c[s]
             box[j, s, 1] = 0.0
             box[j, s, 2] = size[j, s] * slope[s]
-            box[j, s, 3], box[j, s, 4], box[j, s, 5] = c[s], 0.0, slope[s]
+            box[j, s, 3], box[j, s, 4] = c[s], slope[s]
         if kind[j] == FRONT:
             if not _patch(wall, grid, u, w, value, by_u, by_w):
                 return False
@@ -108,22 +110,60 @@ def _boxes(state, kind, size, face, salt, unit, grid, slit, wall, box):
 
 
 @njit(cache=True)
-def _currents(state, applied, box, near, far, g, z, bulk, j, flow, slopes):
-    """Currents of both ions through link j and their slopes in (u, w) of its two boxes."""
+def _currents(state, applied, box, kind, grid, links, z, bulk, j, flow, slopes):
+    """Currents of both ions through link j, and their slopes in (u, w) of its two boxes.
+
+    False if the state of an opening is outside its table.
+    """
+    path, passage, access, mobility, gate = links
+    inside = kind[j] == SLIT
+    first = inside and kind[j - 1] == FRONT
+    value, by_u, by_w = np.empty(2), np.empty(2), np.empty(2)
+    if inside:
+        u = 0.5 * (state[j, 0] + state[j - 1, 0])
+        w = 0.5 * (state[j, 1] + state[j - 1, 1])
+        if not _patch(gate, grid, u, w, value, by_u, by_w):
+            return False
     for s in range(2):
         here = applied - state[j, 0] + state[j, 1] / z[s]
-        there, carrier = 0.0, bulk[s]
+        there = 0.0
         if j > 0:
             there = applied - state[j - 1, 0] + state[j - 1, 1] / z[s]
-            carrier = box[j - 1, s, 3]
-        c = near[j] * carrier + far[j] * box[j, s, 3]
-        drop = here - there
-        flow[s] = g[j, s] * c * drop
-        slopes[s, 2] = g[j, s] * (far[j] * box[j, s, 4] * drop - c)
-        slopes[s, 3] = g[j, s] * (far[j] * box[j, s, 5] * drop + c / z[s])
-        if j > 0:
-            slopes[s, 0] = g[j, s] * (near[j] * box[j - 1, s, 4] * drop + c)
-            slopes[s, 1] = g[j, s] * (near[j] * box[j - 1, s, 5] * drop - c / z[s])
+        total = left_u = left_w = right_u = right_w = 0.0  # S and its slopes
+        if inside:
+            share = 1.0 if first else 0.5
+            n = share * box[j, s, 0] + (1 - share) * box[j - 1, s, 0]
+            part = path[j] / n
+            total += part
+            right_u -= part * share * box[j, s, 1] / n
+            right_w -= part * share * box[j, s, 2] / n
+            if not first:
+                left_u -= part * 0.5 * box[j - 1, s, 1] / n
+                left_w -= part * 0.5 * box[j - 1, s, 2] / n
+            part = passage[j] * math.exp(-value[s])
+            total += part
+            left_u -= 0.5 * part * by_u[s]
+            right_u -= 0.5 * part * by_u[s]
+            left_w -= 0.5 * part * by_w[s]
+            right_w -= 0.5 * part * by_w[s]
+            if first:
+                part = access[j] / box[j - 1, s, 3]
+                total += part
+                left_w -= part * box[j - 1, s, 4] / box[j - 1, s, 3]
+        else:
+            c = 0.5 * (box[j, s, 3] + (box[j - 1, s, 3] if j > 0 else bulk[s]))
+            part = access[j] / c
+            total += part
+            right_w -= 0.5 * part * box[j, s, 4] / c
+            if j > 0:
+                left_w -= 0.5 * part * box[j - 1, s, 4] / c
+        g, drop = mobility[s] / total, here - there
+        flow[s] = g * drop
+        slopes[s, 2] = -g - flow[s] * right_u / total
+        slopes[s, 3] = g / z[s] - flow[s] * right_w / total
+        slopes[s, 0] = g - flow[s] * left_u / total
+        slopes[s, 1] = -g / z[s] - flow[s] * left_w / total
+    return True
 
 
 @njit(cache=True)
@@ -153,7 +193,7 @@ def _solve(lower, middle, upper, right):
 @njit(cache=True)
 def _newton(state, applied, a0, known, model, box, work, bound):
     """Solve F z (a0 N + known) = J_j+1 - J_j for the state; return DONE or what failed."""
-    kind, size, face, salt, unit, grid, slit, wall, near, far, g, z, bulk = model
+    kind, size, face, salt, unit, grid, slit, wall, links, z, bulk = model
     lower, middle, upper, right = work
     n = len(kind)
     flow, slopes = np.empty(2), np.zeros((2, 4))
@@ -168,7 +208,8 @@ def _newton(state, applied, a0, known, model, box, work, bound):
                 middle[j, s, 0] = charge * a0 * box[j, s, 1]
                 middle[j, s, 1] = charge * a0 * box[j, s, 2]
         for j in range(n):
-            _currents(state, applied, box, near, far, g, z, bulk, j, flow, slopes)
+            if not _currents(state, applied, box, kind, grid, links, z, bulk, j, flow, slopes):
+                return LEFT_TABLE
             for s in range(2):
                 right[j, s] -= flow[s]
                 for q in range(2):
@@ -249,9 +290,9 @@ def advance(first, lengths, curves, model, tolerance, times, states, currents):
     times, states, currents : ndarray, shape (points,), (points, boxes, 2), (points, 2)
         Filled with every accepted step; currents of both ions from the bath.
     """
-    kind, size, face, salt, unit, grid, slit, wall, near, far, g, z, bulk = model
+    kind, size, face, salt, unit, grid, slit, wall, links, z, bulk = model
     n = len(kind)
-    box = np.empty((n, 2, 6))
+    box = np.empty((n, 2, 5))
     work = (np.zeros((n, 2, 2)), np.empty((n, 2, 2)), np.zeros((n, 2, 2)), np.empty((n, 2)))
     flow, slopes = np.empty(2), np.zeros((2, 4))
     # the last three points of the piece, newest first, and contents of the last two
@@ -294,7 +335,7 @@ def advance(first, lengths, curves, model, tolerance, times, states, currents):
             y[0], t[0] = state, now
             contents[0] = box[:, :, 0]
             have = min(have + 1, 3)
-            _currents(state, applied, box, near, far, g, z, bulk, 0, flow, slopes)
+            _currents(state, applied, box, kind, grid, links, z, bulk, 0, flow, slopes)
             times[count], states[count] = origin + now, state
             currents[count, 0], currents[count, 1] = flow[0], flow[1]
             count += 1

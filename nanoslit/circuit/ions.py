@@ -6,13 +6,19 @@ salt potential w, with the ions' (mu_s - mu_s,bulk)/(z_s e) = V_s = U + w/z_s. T
 
 * a slit holds what a long slit in equilibrium at (E - U, w) holds, times a length;
 * the sheet in front holds what a planar wall does, times a length;
-* between neighbours an ion's voltage is its current times R over its mean content:
-  ``V_s,k+1 - V_s,k = R_s I_s / ((N_s,k + N_s,k+1)/2)``; at the mouth that of slit 1;
-* the open space in front is bulk electrolyte: the same law with the concentration and the
-  resistance of its geometry, in a few boxes.
+* between neighbouring slits an ion's voltage is that of a path through both slits and of a
+  passage through the opening, each with the ions that are there,
 
-R_s = l^2 V_T/(F D_s) for a uniform path of length l: it depends neither on potential nor on
-concentration nor on scan rate. Half cells of two ions with constant diffusivities.
+      V_s,k+1 - V_s,k = V_T/(F D_s) I_s (path^2/N_s + passage/n_s),
+
+  N_s the mean of their contents, n_s the content per length of a slit as wide as the opening,
+  in equilibrium at their mean state; at the mouth N_s is that of slit 1, and a length of open
+  space comes on top;
+* the open space in front is bulk electrolyte, by the same law in a few boxes.
+
+All numbers are lengths, the same for both ions but for what a slit holds: they depend neither
+on potential nor on concentration nor on scan rate. Half cells of two ions with constant
+diffusivities.
 """
 
 from __future__ import annotations
@@ -61,8 +67,12 @@ class IonCircuit:
         Length of a long slit in equilibrium that holds as much of each ion as a slit [m].
     exterior : float
         Length of a planar wall that holds as much charge as the face of sheet 1 [m].
-    resistance, mouth : ndarray, shape (2,)
-        R_s of openings and of the first one [V (mol/m)/(A/m)].
+    opening : float
+        Width of the openings [m].
+    path, passage : float
+        Between neighbouring slits: length of the path, length of the passage [m].
+    mouth, access : float
+        The same path up to slit 1, and a length of open space in front of it [m].
     gap, height : float
         The open space: distance of the bath from node 0 and width [m].
     space : float
@@ -81,8 +91,11 @@ class IonCircuit:
     n_slits: int
     length: Array
     exterior: float
-    resistance: Array
-    mouth: Array
+    opening: float
+    path: float
+    passage: float
+    mouth: float
+    access: float
     gap: float
     height: float
     space: float
@@ -91,14 +104,17 @@ class IonCircuit:
         check_electrolyte(self.electrolyte)
         if self.n_slits < 1:
             raise CircuitError(f"n_slits = {self.n_slits!r} must be 1 or more")
-        for key in ("length", "resistance", "mouth"):
-            object.__setattr__(self, key, np.asarray(getattr(self, key), float))
-            if getattr(self, key).shape != (2,):
-                raise CircuitError(f"{key} must hold two numbers, one for each ion")
-        for key in ("slit_size", "length", "exterior", "resistance", "mouth", "gap", "height"):
+        object.__setattr__(self, "length", np.asarray(self.length, float))
+        if self.length.shape != (2,):
+            raise CircuitError("length must hold two numbers, one for each ion")
+        for key in ("slit_size", "length", "exterior", "opening", "path", "mouth", "gap",
+                    "height"):  # fmt: skip
             value = getattr(self, key)
             if not (np.all(np.isfinite(value)) and np.all(np.asarray(value) > 0)):
                 raise CircuitError(f"{key} = {value!r} must be positive and finite")
+        for key in ("passage", "access", "space"):
+            if not 0 <= getattr(self, key) < np.inf:
+                raise CircuitError(f"{key} = {getattr(self, key)!r} must be 0 or more")
 
     @cached_property
     def valence(self) -> Array:
@@ -118,17 +134,19 @@ class IonCircuit:
         size[:OPEN_BOXES] = self.height * width
         size[OPEN_BOXES - 1] = self.height * (0.5 * width + self.space)
         size[OPEN_BOXES:] = self.length
-        near, far, g = np.full(n, 0.5), np.full(n, 0.5), np.empty((n, 2))
-        near[OPEN_BOXES], far[OPEN_BOXES] = 0.0, 1.0
-        g[:OPEN_BOXES] = mobility * self.height / width
-        g[OPEN_BOXES] = 1.0 / self.mouth
-        g[OPEN_BOXES + 1 :] = 1.0 / self.resistance
+        path, passage, access = np.zeros(n), np.zeros(n), np.zeros(n)
+        access[:OPEN_BOXES] = width / self.height
+        access[OPEN_BOXES] = self.access / self.height
+        path[OPEN_BOXES], path[OPEN_BOXES + 1 :] = self.mouth**2, self.path**2
+        passage[OPEN_BOXES:] = self.passage
         free = bulk / (1 - e.ion_volume * bulk.sum())
         salt = np.append(free, e.ion_volume)
         grid, slit, wall = tables(e, self.electrode, self.slit_size, lower, upper)
+        gate = tables(e, self.electrode, self.opening, lower, upper)[1]
+        links = (path, passage, access, mobility, gate)
         return (
             kind, size, float(self.exterior), salt, e.thermal_voltage, grid, slit, wall,
-            near, far, g, self.valence, bulk,
+            links, self.valence, bulk,
         )  # fmt: skip
 
     def simulate(self, protocol: Protocol, tolerance: float = 1e-4) -> IonResponse:

@@ -5,7 +5,8 @@ with); here they are written per edge and compiled with numba, because array exp
 over a few thousand edges cost ten times more in Python than in arithmetic.
 
 Arrays: ``u`` (n, fields) with phi first; ``c`` and ``packing`` (n, ions); edges ``k``,
-``l`` as local node numbers; the reservoir is the last local node.
+``l`` as local node numbers; the reservoir is the last local node. ``z`` is a tuple, whose
+length the compiler knows: loops over two ions are then unrolled, four times faster.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+    Charges = tuple[float, ...]
 
 __all__ = [
     "STEEP",
+    "compiled",
     "compose_nodes",
     "flux_scale",
+    "fused",
     "ion_fluxes",
     "jacobian_blocks",
     "residual_sums",
@@ -49,25 +53,32 @@ _TINY = 1e-280  # concentrations may underflow
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
-def _compiled(function: _F) -> _F:
+def compiled(function: _F) -> _F:
     """Compile on first use; the machine code is kept beside the module."""
-    compiled: _F = njit(cache=True, error_model="numpy")(function)
-    return compiled
+    machine_code: _F = njit(cache=True, error_model="numpy")(function)
+    return machine_code
 
 
-@_compiled
+def fused(function: _F) -> _F:
+    """Compile like ``compiled`` with fused multiply-adds, for sums that round anyhow."""
+    options = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+    machine_code: _F = njit(**options)(function)
+    return machine_code
+
+
+@compiled
 def _bernoulli(x: float) -> float:
     return 1.0 if x == 0.0 else x / math.expm1(x)
 
 
-@_compiled
+@compiled
 def _bernoulli_slope(x: float, b: float) -> float:
     if abs(x) < 0.02:
         return -0.5 + x / 6.0 - x**3 / 180.0 + x**5 / 5040.0
     return 0.0 if b == 0.0 else b * (1.0 - x - b) / x
 
 
-@_compiled
+@compiled
 def compact_difference(c: float, other: float) -> tuple[float, float, float]:
     """Return (other - c) / (1 + x^4), x = other / (STEEP c), and both derivatives."""
     a, b = c + _TINY, other + _TINY
@@ -79,12 +90,12 @@ def compact_difference(c: float, other: float) -> tuple[float, float, float]:
     return value, steepness * (b / a) - fade, fade - steepness
 
 
-@_compiled
+@compiled
 def compose_nodes(
-    u: Floats, z: Floats, c_bulk: Floats, v: Floats
+    u: Floats, z: Charges, c_bulk: Floats, v: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """Return c (n, ions), ln gamma (n,) and packing (n, ions) of a state."""
-    n, m = u.shape[0], z.size
+    n, m = u.shape[0], len(z)
     c, packing = np.empty((n, m)), np.empty((n, m))
     ln_gamma = np.empty(n)
     free = 1.0 - v.sum()
@@ -102,7 +113,7 @@ def compose_nodes(
     return c, ln_gamma, packing
 
 
-@_compiled
+@compiled
 def stored_amounts(
     c: Floats,
     volume: Floats,
@@ -127,12 +138,12 @@ def stored_amounts(
     return out
 
 
-@_compiled
+@compiled
 def ion_fluxes(
     u: Floats,
     c: Floats,
     ln_gamma: Floats,
-    z: Floats,
+    z: Charges,
     floor: Floats,
     diffusivity: Floats,
     conductance: Floats,
@@ -140,7 +151,7 @@ def ion_fluxes(
     l: Any,  # noqa: E741
 ) -> Floats:
     """Return area times flux from k to l (n_edges, ions)."""
-    m = z.size
+    m = len(z)
     out = np.empty((k.size, m))
     for e in range(k.size):
         a, b = k[e], l[e]
@@ -152,23 +163,38 @@ def ion_fluxes(
     return out
 
 
-@_compiled
-def flux_scale(c: Floats, diffusivity: Floats, conductance: Floats, k: Any, l: Any) -> float:  # noqa: E741
-    """Return the sum over edges and ions of (area D max(c) / h)^2."""
+@compiled
+def flux_scale(
+    u: Floats,
+    c: Floats,
+    ln_gamma: Floats,
+    z: Charges,
+    diffusivity: Floats,
+    conductance: Floats,
+    k: Any,
+    l: Any,  # noqa: E741
+) -> float:
+    """Return the sum over edges and ions of (dN/dmu max(0.03, |mu|))^2.
+
+    Fluxes N follow from differences of mu, whose rounding is relative to mu.
+    """
     total = 0.0
     for e in range(k.size):
-        for j in range(diffusivity.size):
-            largest = max(c[k[e], j], c[l[e], j]) * diffusivity[j] * conductance[e]
-            total += largest * largest
+        p, q = k[e], l[e]
+        for j in range(len(z)):
+            eta = z[j] * (u[p, 0] - u[q, 0]) + ln_gamma[p] - ln_gamma[q]
+            mu = max(0.03, abs(u[p, 1 + j]), abs(u[q, 1 + j]))
+            size = c[p, j] * _bernoulli(-eta) * diffusivity[j] * conductance[e] * mu
+            total += size * size
     return total
 
 
-@_compiled
+@compiled
 def residual_sums(
     u: Floats,
     fluxes: Floats,
     stored: Floats,
-    z: Floats,
+    z: Charges,
     permittance: Floats,
     k: Any,
     l: Any,  # noqa: E741
@@ -176,7 +202,7 @@ def residual_sums(
     history: Floats,
 ) -> Floats:
     """Return the residual of the owned nodes before boundary conditions."""
-    n, m = stored.shape
+    n, m = stored.shape[0], len(z)
     out = np.empty((n, m + 1))
     for i in range(n):
         charge = 0.0
@@ -198,7 +224,7 @@ def residual_sums(
     return out
 
 
-@_compiled
+@compiled
 def _add_storage(
     out: Floats,
     at: int,
@@ -206,30 +232,30 @@ def _add_storage(
     c: Floats,
     packing: Floats,
     i: int,
-    z: Floats,
+    z: Charges,
     j: int,
     shift: float,
 ) -> None:
     """Add weight * dc_j/du of node i to row 1 + j (times shift) and the Poisson row."""
-    m = z.size
     mean = 0.0
-    for a in range(m):
+    for a in range(len(z)):
         mean += z[a] * packing[i, a]
     w = weight * c[i, j]
-    out[at, 1 + j, 0] += shift * w * (mean - z[j])
-    out[at, 0, 0] -= z[j] * w * (mean - z[j])
-    for a in range(m):
-        slope = (1.0 if a == j else 0.0) - packing[i, a]
-        out[at, 1 + j, 1 + a] += shift * w * slope
-        out[at, 0, 1 + a] -= z[j] * w * slope
+    slope = w * (mean - z[j])
+    out[at, 1 + j, 0] += shift * slope
+    out[at, 0, 0] -= z[j] * slope
+    for a in range(len(z)):
+        slope = w * ((1.0 if a == j else 0.0) - packing[i, a])
+        out[at, 1 + j, 1 + a] += shift * slope
+        out[at, 0, 1 + a] -= z[j] * slope
 
 
-@_compiled
+@compiled
 def _add_diffusivity(
-    row: Floats, factor: float, gradient: Floats, c: Floats, packing: Floats, z: Floats
+    row: Floats, factor: float, gradient: Floats, c: Floats, packing: Floats, z: Charges
 ) -> None:
     """Add factor * dD/du to a row of a block; gradient is dD/dc_i."""
-    m = z.size
+    m = len(z)
     mean, total = 0.0, 0.0
     for i in range(m):
         mean += z[i] * packing[i]
@@ -239,22 +265,7 @@ def _add_diffusivity(
         row[1 + i] += factor * (gradient[i] * c[i] - total * packing[i])
 
 
-@_compiled
-def _add_row(
-    out: Floats, here: int, there: int, own: Floats, other: Floats, sign: float
-) -> None:
-    """Add what an edge's flux gives to the diagonal and the other block of one row."""
-    b = own.shape[0]
-    for i in range(b):
-        for j in range(b):
-            out[here, i, j] += sign * own[i, j]
-    if there >= 0:
-        for i in range(b):
-            for j in range(b):
-                out[there, i, j] += sign * other[i, j]
-
-
-@_compiled
+@compiled
 def _add_compact(
     out: Floats,
     here: int,
@@ -264,24 +275,24 @@ def _add_compact(
     packing: Floats,
     p: int,
     q: int,
-    z: Floats,
+    z: Charges,
     shift: float,
 ) -> None:
     """Add the compact storage that node p takes from its neighbour q."""
-    for j in range(z.size):
+    for j in range(len(z)):
         _, own, other = compact_difference(c[p, j], c[q, j])
         _add_storage(out, here, weight * own, c, packing, p, z, j, shift)
         if there >= 0:
             _add_storage(out, there, weight * other, c, packing, q, z, j, shift)
 
 
-@_compiled
+@compiled
 def jacobian_blocks(
     u: Floats,
     c: Floats,
     ln_gamma: Floats,
     packing: Floats,
-    z: Floats,
+    z: Charges,
     floor: Floats,
     diffusivity: Floats,
     gradient: Floats,
@@ -305,22 +316,27 @@ def jacobian_blocks(
     the column is the reservoir. ``gradient`` (n, ions, ions) holds dD_i/dc_j, with length 0
     where D is constant.
     """
-    n, m = volume.size, z.size
-    b = m + 1
-    by_k, by_l = np.zeros((b, b)), np.zeros((b, b))
+    n, m = volume.size, len(z)
+    by_k, by_l = np.empty(m + 1), np.empty(m + 1)
     variable = gradient.shape[0] > 0
     for i in range(n):
         for j in range(m):
             _add_storage(out, at[i], volume[i], c, packing, i, z, j, shift)
     for e in range(k.size):
         p, q = k[e], l[e]
-        by_k[:, :] = 0.0
-        by_l[:, :] = 0.0
-        by_k[0, 0], by_l[0, 0] = permittance[e], -permittance[e]
+        at_pq, at_qp = at_kl[e], at_lk[e]
         mean_k, mean_l = 0.0, 0.0
         for i in range(m):
             mean_k += z[i] * packing[p, i]
             mean_l += z[i] * packing[q, i]
+        if p < n:
+            out[at[p], 0, 0] += permittance[e]
+        if at_pq >= 0:
+            out[at_pq, 0, 0] -= permittance[e]
+        if q < n:
+            out[at[q], 0, 0] += permittance[e]
+        if at_qp >= 0:
+            out[at_qp, 0, 0] -= permittance[e]
         for j in range(m):
             eta = z[j] * (u[p, 0] - u[q, 0]) + ln_gamma[p] - ln_gamma[q]
             d = u[q, 1 + j] - u[p, 1 + j]
@@ -332,22 +348,27 @@ def jacobian_blocks(
             by_mu = -g * (c[p, j] * bern * (e1 + 1.0) + floor[j])
             rest = by_eta - g * f
             # ln c_j = const + mu_j - z_j phi - ln gamma; eta = z dphi + d ln gamma
-            by_k[1 + j, 0] = rest * (z[j] - mean_k)
-            by_l[1 + j, 0] = by_eta * (mean_l - z[j])
+            by_k[0] = rest * (z[j] - mean_k)
+            by_l[0] = by_eta * (mean_l - z[j])
             for i in range(m):
-                by_k[1 + j, 1 + i] = rest * packing[p, i]
-                by_l[1 + j, 1 + i] = -by_eta * packing[q, i]
-            by_k[1 + j, 1 + j] += g * f - by_mu
-            by_l[1 + j, 1 + j] += by_mu
+                by_k[1 + i] = rest * packing[p, i]
+                by_l[1 + i] = -by_eta * packing[q, i]
+            by_k[1 + j] += g * f - by_mu
+            by_l[1 + j] += by_mu
             if variable:
                 whole = 0.5 * conductance[e] * (f - floor[j] * d)
-                _add_diffusivity(by_k[1 + j], whole, gradient[p, j], c[p], packing[p], z)
-                _add_diffusivity(by_l[1 + j], whole, gradient[q, j], c[q], packing[q], z)
-        if p < n:
-            _add_row(out, at[p], at_kl[e], by_k, by_l, 1.0)
-            if w_kl[e] != 0.0:
-                _add_compact(out, at[p], at_kl[e], w_kl[e], c, packing, p, q, z, shift)
-        if q < n:
-            _add_row(out, at[q], at_lk[e], by_l, by_k, -1.0)
-            if w_lk[e] != 0.0:
-                _add_compact(out, at[q], at_lk[e], w_lk[e], c, packing, q, p, z, shift)
+                _add_diffusivity(by_k, whole, gradient[p, j], c[p], packing[p], z)
+                _add_diffusivity(by_l, whole, gradient[q, j], c[q], packing[q], z)
+            for i in range(m + 1):
+                if p < n:
+                    out[at[p], 1 + j, i] += by_k[i]
+                if at_pq >= 0:
+                    out[at_pq, 1 + j, i] += by_l[i]
+                if q < n:
+                    out[at[q], 1 + j, i] -= by_l[i]
+                if at_qp >= 0:
+                    out[at_qp, 1 + j, i] -= by_k[i]
+        if p < n and w_kl[e] != 0.0:
+            _add_compact(out, at[p], at_pq, w_kl[e], c, packing, p, q, z, shift)
+        if q < n and w_lk[e] != 0.0:
+            _add_compact(out, at[q], at_qp, w_lk[e], c, packing, q, p, z, shift)

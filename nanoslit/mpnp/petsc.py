@@ -5,8 +5,10 @@ each rank owns a contiguous range, so the parts are strips with one line of ghos
 
 Linear solver ``direct``: an LU factorisation that is kept as long as it is a good
 preconditioner, with a few GMRES iterations on the current Jacobian; it is renewed when
-GMRES needs more than ``RENEW_ABOVE`` iterations. MUMPS on several ranks and wide
-meshes, PETSc's own block LU on one rank and a narrow strip. ``iterative``: overlapping
+GMRES needs more than ``RENEW_ABOVE`` iterations. It is that of a chain
+(:mod:`nanoslit.mpnp.chain`), on any number of ranks; MUMPS where the mesh is wider than
+``CHAIN_WIDTH`` lines or a rank's piece would touch others than its neighbours'.
+``iterative``: overlapping
 Schwarz blocks of a few thousand nodes with an LU each, multiplicative within a rank and
 additive between ranks, for domains whose LU does not fit into memory; renewed when the
 iterations grow.
@@ -16,15 +18,19 @@ Everything can be changed through PETSc's options with the prefix ``mpnp_``.
 from __future__ import annotations
 
 import time
+import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nanoslit.errors import ConvergenceError, MissingExtraError
+from nanoslit.mpnp.chain import ChainLU, is_chain, partition
 from nanoslit.mpnp.residual import LocalEquations, Subdomain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -33,16 +39,21 @@ if TYPE_CHECKING:
     from nanoslit.mpnp.grid import Grid
 
     Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
 
 __all__ = ["PetscCell", "SolverCost", "StepFailedError", "petsc"]
 
-RENEW_ABOVE = {"petsc": 3, "mumps": 3}
+RENEW_ABOVE = 4
 """GMRES iterations of one linear solve above which a factorisation is renewed."""
 
-NATIVE_LU_WIDTH = 100
-"""Lines across the mesh up to which one process uses PETSc's own block LU instead of
-MUMPS: on a long strip its triangular solves are about ten times faster
-(analysis/bench_mpnp.py); wide meshes need MUMPS' dense kernels."""
+ACCURACY = 1e-3
+"""Relative residual of linear solves: the Jacobian is that of the extrapolated state, so
+more exactness would not make Newton's method faster."""
+
+CHAIN_WIDTH = 100
+"""Lines across the mesh up to which the LU of a chain is used instead of MUMPS: on a long
+strip it is several times faster (analysis/bench_mpnp.py --solvers); wide meshes need MUMPS'
+dense kernels."""
 
 
 def petsc() -> Any:
@@ -86,6 +97,18 @@ class SolverCost:
     solve_time: float = 0.0
 
 
+class _Chained:
+    """What PETSc calls to apply the LU of a chain as a preconditioner."""
+
+    def __init__(self, chain: ChainLU) -> None:
+        self.chain = chain
+
+    def apply(self, pc: Any, x: Any, y: Any) -> None:
+        """Solve for x into y (collective)."""
+        shape = (-1, self.chain.size)
+        self.chain.solve(x.array_r.reshape(shape), y.array.reshape(shape))
+
+
 @dataclass
 class _Step:
     """What the residual of the present solve needs besides the state."""
@@ -114,14 +137,14 @@ class PetscCell:
         PETSc = self.PETSc = petsc()
         self.comm = PETSc.Comm(PETSc.COMM_SELF if comm is None else comm)
         rank, size = self.comm.rank, self.comm.size
-        n = grid.n_nodes
         self.rank, self.size = rank, size
-        self.sub = Subdomain(grid, n * rank // size, n * (rank + 1) // size)
+        bounds = partition(grid, size)
+        self.sub = Subdomain(grid, bounds[rank], bounds[rank + 1])
         self.equations = LocalEquations(case, grid, self.sub)
         self.cost = SolverCost()
         self.step = _Step()
         self._mpi = self.comm.tompi4py()
-        b = self.equations.n_fields
+        n, b = grid.n_nodes, self.equations.n_fields
         own = (self.sub.n_owned * b, n * b)
         self._ghosted = PETSc.Vec().createGhost(
             self.sub.ghosts.astype(PETSc.IntType), own, bsize=b, comm=self.comm
@@ -129,7 +152,13 @@ class PetscCell:
         self._x = PETSc.Vec().createMPI(own, bsize=b, comm=self.comm)
         self._f = self._x.duplicate()
         self._matrix(own, b)
-        self._solver(case, n, min(grid.node.shape))
+        self.direct = case.numerics.linear_solver == "direct"
+        narrow = min(grid.node.shape) <= CHAIN_WIDTH and is_chain(grid, bounds)
+        self.chain: ChainLU | None = None
+        if self.direct and narrow:
+            comm_ = None if size == 1 else self._mpi
+            self.chain = ChainLU(self.sub, b, self._fill_reducing, comm_)
+        self._solver(n)
 
     # -- set-up ---------------------------------------------------------------
 
@@ -143,7 +172,22 @@ class PetscCell:
         )
         self._A.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATION_ERR, True)
 
-    def _solver(self, case: Case, n_nodes: int, width: int) -> None:
+    def _fill_reducing(self, start: Ints, columns: Ints) -> Ints:
+        """Return a minimum-degree order of a pattern."""
+        PETSc, n = self.PETSc, start.size - 1
+        if n == 0:
+            return np.zeros(0, dtype=np.int64)
+        csr = start.astype(PETSc.IntType), columns.astype(PETSc.IntType)
+        pattern = PETSc.Mat().createAIJ(
+            (n, n), csr=(*csr, np.ones(columns.size)), comm=PETSc.COMM_SELF
+        )
+        rows, columns_ = pattern.getOrdering("qmd")
+        order = np.array(rows.getIndices(), dtype=np.int64)
+        for thing in (rows, columns_, pattern):
+            thing.destroy()
+        return order
+
+    def _solver(self, n_nodes: int) -> None:
         PETSc = self.PETSc
         snes = self.snes = PETSc.SNES().create(self.comm)
         snes.setOptionsPrefix("mpnp_")
@@ -153,37 +197,53 @@ class PetscCell:
         snes.setJacobian(self._jacobian, self._A)
         snes.setTolerances(rtol=0.0, stol=0.0, max_it=25)
         snes.setConvergenceTest(self._converged)
-        ksp = snes.getKSP()
-        self.direct = case.numerics.linear_solver == "direct"
-        ksp.setType("gmres" if self.direct else "fgmres")
+        ksp = self.ksp = snes.getKSP()
+        ksp.setType("fgmres")  # keeps the preconditioned vectors: one application less
         ksp.setPCSide(PETSc.PC.Side.RIGHT)
-        ksp.setTolerances(rtol=1e-4, max_it=30 if self.direct else 400)
+        ksp.setTolerances(rtol=ACCURACY, max_it=30 if self.direct else 400)
         ksp.setGMRESRestart(30 if self.direct else 100)
-        pc = ksp.getPC()
-        if self.direct:
-            pc.setType("lu")
-            native = self.size == 1 and width <= NATIVE_LU_WIDTH
-            self.factor_package = "petsc" if native else "mumps"
-            pc.setFactorSolverType(self.factor_package)
-            if native:
-                pc.setFactorOrdering("nd")
-        options = PETSc.Options()
-        defaults = (
-            _COMMON
-            if self.direct
-            else _ITERATIVE
-            | {"mpnp_pc_asm_blocks": str(max(self.size, n_nodes // BLOCK_NODES))}
-        )
-        for key, value in defaults.items():
-            if not options.hasName(key):
-                options[key] = value
-        snes.setFromOptions()
-        self.ksp, self.pc = ksp, pc
+        pc = self.pc = ksp.getPC()
+        if self.chain is not None:
+            pc.setType("python")
+            pc.setPythonContext(_Chained(self.chain))
+            # PETSc must let go of Python objects before the interpreter ends
+            self._release = weakref.finalize(self, pc.setType, PETSc.PC.Type.NONE)
+        elif self.direct:
+            self.use_mumps()
+        self._defaults = dict(_COMMON)
+        if not self.direct:
+            blocks = max(self.size, n_nodes // BLOCK_NODES)
+            self._defaults |= _ITERATIVE | {"mpnp_pc_asm_blocks": str(blocks)}
+        with self._options():
+            snes.setFromOptions()
+        if pc.getType() != "python":
+            self.chain = None  # someone chose another preconditioner
         self._renew = True
         self._factored_shift = 0.0
         self._factored_at = 0
         self._fresh: int | None = None  # iterations of its first linear solve
         self._factored_state = np.zeros(self.sub.n_owned * self.equations.n_fields)
+
+    def use_mumps(self) -> None:
+        """Have MUMPS factorise from now on."""
+        if self.chain is not None:
+            self._release()
+            self.chain = None
+        self.pc.setType("lu")
+        self.pc.setFactorSolverType("mumps")
+
+    @contextmanager
+    def _options(self) -> Iterator[None]:
+        """Have PETSc's options hold our defaults for a while: they belong to this cell."""
+        options = self.PETSc.Options()
+        ours = {k: v for k, v in self._defaults.items() if not options.hasName(k)}
+        for key, value in ours.items():
+            options[key] = value
+        try:
+            yield
+        finally:
+            for key in ours:
+                options.delValue(key)
 
     def __enter__(self) -> PetscCell:
         return self
@@ -198,6 +258,8 @@ class PetscCell:
 
     def destroy(self) -> None:
         """Free the PETSc objects (collective; garbage collection is not)."""
+        if self.chain is not None:
+            self._release()
         for thing in (self.snes, self._A, self._x, self._f, self._ghosted):
             thing.destroy()
 
@@ -246,15 +308,18 @@ class PetscCell:
         renew = self._renew or not 0.25 < ratio < 4.0
         self.pc.setReusePreconditioner(not renew)
         if renew:
-            start += self._factor(np.array(x.array_r), shift)
+            start += self._factor(blocks, np.array(x.array_r), shift)
         self.cost.jacobians += 1
         self.cost.assembly_time += time.process_time() - start
 
-    def _factor(self, state: Floats, shift: float) -> float:
+    def _factor(self, blocks: Floats, state: Floats, shift: float) -> float:
         """Factorise the matrix, which was assembled at a state; return the seconds."""
         begin = time.process_time()
+        if self.chain is not None:
+            self.chain.factor(blocks)
         self.ksp.setOperators(self._A, self._A)
-        self.pc.setUp()
+        with self._options():  # those of blocks are read here
+            self.pc.setUp()
         self._renew, self._factored_shift, self._factored_state = False, shift, state
         self._fresh = None
         self._factored_at = self.cost.jacobians + 1
@@ -301,12 +366,13 @@ class PetscCell:
             return reason.CONVERGED_FNORM_ABS
         if iteration:
             self._judge(self.ksp.getIterationNumber())
+        self.ksp.setTolerances(rtol=max(ACCURACY, 0.2 * s.atol / fnorm))
         return reason.ITERATING
 
     def _judge(self, iterations: int) -> None:
         """Ask for a new factorisation when the last linear solve took too many."""
         if self.direct:
-            self._renew |= iterations > RENEW_ABOVE[self.factor_package]
+            self._renew |= iterations > RENEW_ABOVE
         elif self._fresh is None:
             self._fresh = iterations
         else:

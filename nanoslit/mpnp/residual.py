@@ -194,7 +194,8 @@ class LocalEquations:
         ions = case.electrolyte.ions
         self.n_ions = len(ions)
         self.n_fields = self.n_ions + 1
-        self.z = np.array([i.charge for i in ions], float)
+        self.charges = tuple(float(i.charge) for i in ions)
+        self.z = np.array(self.charges)
         self.c_bulk = np.array([i.concentration for i in ions]) / s.concentration
         self.v = case.electrolyte.ion_volume * self.c_bulk * s.concentration
         self.floor = MOBILITY_FLOOR * self.c_bulk
@@ -266,7 +267,7 @@ class LocalEquations:
 
     def _nodes(self, u: Floats) -> tuple[Floats, Floats, Floats]:
         """Return c, ln gamma, packing of a state, nodes first."""
-        c, ln_gamma, packing = kernels.compose_nodes(u, self.z, self.c_bulk, self.v)
+        c, ln_gamma, packing = kernels.compose_nodes(u, self.charges, self.c_bulk, self.v)
         return c, ln_gamma, packing
 
     def node_diffusivity(self, c: Floats) -> tuple[Floats, Floats]:
@@ -323,7 +324,7 @@ class LocalEquations:
             u,
             self._fluxes(u, c, ln_gamma),
             self._stored(c),
-            self.z,
+            self.charges,
             self.permittance,
             sub.k,
             sub.l,
@@ -354,12 +355,18 @@ class LocalEquations:
         d, _ = self.node_diffusivity(c)
         chosen = slice(None) if edges is None else edges
         g, k, l = self.conductance[chosen], self.sub.k[chosen], self.sub.l[chosen]  # noqa: E741
-        return np.asarray(kernels.ion_fluxes(u, c, ln_gamma, self.z, self.floor, d, g, k, l))
+        return np.asarray(
+            kernels.ion_fluxes(u, c, ln_gamma, self.charges, self.floor, d, g, k, l)
+        )
 
     def flux_scale(self, u: Floats) -> float:
-        """Return the sum over edges and ions of (area D c / h)^2, for rounding errors."""
-        c, sub = self._nodes(u)[0], self.sub
-        return float(kernels.flux_scale(c, self.diffusivity, self.conductance, sub.k, sub.l))
+        """Return the sum of squares over edges and ions that rounding of fluxes scales with."""
+        sub = self.sub
+        c, ln_gamma, _ = self._nodes(u)
+        g = self.conductance
+        return float(
+            kernels.flux_scale(u, c, ln_gamma, self.charges, self.diffusivity, g, sub.k, sub.l)
+        )
 
     def wall_charge(self, u: Floats, voltage: float, stored: Floats | None = None) -> Floats:
         """Return the charge of each wall node of this rank (n_walls,).
@@ -372,7 +379,15 @@ class LocalEquations:
         stored = self.stored(u) if stored is None else stored
         none = np.zeros((sub.k.size, self.n_ions))
         gauss = kernels.residual_sums(
-            u, none, stored, self.z, self.permittance, sub.k, sub.l, 0.0, np.zeros_like(stored)
+            u,
+            none,
+            stored,
+            self.charges,
+            self.permittance,
+            sub.k,
+            sub.l,
+            0.0,
+            np.zeros_like(stored),
         )
         return np.asarray(gauss[self.wall_node, 0])
 
@@ -397,7 +412,7 @@ class LocalEquations:
             c,
             ln_gamma,
             packing,
-            self.z,
+            self.charges,
             self.floor,
             d,
             gradient,

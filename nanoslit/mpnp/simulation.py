@@ -36,6 +36,10 @@ TOLERANCES = {"coarse": 5e-3, "standard": 1e-3, "fine": 2e-4}
 
 _MAX_CUTS = 12
 
+_UNSOLVED = 4e-10
+"""Residual of a step over the mean current of the protocol: bound of the sum over all nodes,
+which is what balances may show. Where rounding forbids that, of four times the norm."""
+
 
 @dataclass
 class StepperCost:
@@ -79,6 +83,7 @@ class Simulation:
         self.tolerance = numerics.tolerance or TOLERANCES[preset]
         self.charge_scale = self._largest_charge()
         self.current_scale = self.charge_scale / np.diff(self.kinks).max()
+        self._unsolved = _UNSOLVED * self.current_scale
         # concentrations change in proportion to potentials below the thermal voltage
         self._signal = min(1.0, max(case.largest_wall_potential / self.scales.potential, 1e-9))
         self._set_error_weights()
@@ -291,14 +296,15 @@ class Simulation:
         h = self.history
         w = h.weights(t)
         voltage = self.voltage(t)
-        # rounding of the field terms, times the shift, and of the ion fluxes bounds what
-        # can be reached
+        # rounding of the field terms, times the shift, and of the differences of mu in the
+        # ion fluxes bounds what can be reached: below it Newton's method only wastes time
         rounding = 4e-16 * w[0] * self._field_norm * max(abs(voltage), 1.0)
-        rounding = max(rounding, 2e-17 * self._flux_norm)  # of many edges, it averages
+        mu_rounding = min(2.2e-16 * self._flux_norm, 0.25 * self._unsolved)
+        strict = self._unsolved * self._care(t, w[0]) / self.grid.n_nodes**0.5
         solve = {
             "shift": w[0],
             "history": h.old_part(w, h.stored),
-            "atol": max(1e-11 * self.current_scale * self._care(t, w[0]), rounding),
+            "atol": max(strict, rounding, mu_rounding),
         }
         if not by_continuation:
             guess = h.predict(t, h.states)

@@ -1,17 +1,20 @@
 """The ion-resolved circuit of one solved cell, and what it says of other cells.
 
-Seven numbers are read from the last cycle of a training run, by least squares through the
+Seven lengths are read from the last cycle of a training run, by least squares through the
 origin weighted by time; everything else is geometry and electrolyte:
 
 * length (for each ion): content of the slits against that of a long slit in equilibrium at
   the slit's potentials;
 * exterior: charge of the front of sheet 1 against that of a planar wall at node 0;
-* resistance (for each ion): voltage between neighbouring slits against current over the mean
-  of their contents, all openings together; the mouth by itself, with the content of slit 1.
+* path and passage: voltage of an ion between neighbouring slits against its current over
+  their mean content, and over the content of an opening; all openings and both ions together,
+  each sample weighted with the mean content, so that it counts as a current does;
+* mouth and access: the same between node 0 and slit 1, with the passage as found and the
+  current over the concentration at node 0; no length is less than zero.
 
-Lengths belong to the geometry and resistances to geometry and diffusivity (R D is kept), so
-that the circuit predicts cells of other number of sheets, concentration, diffusivities,
-window, scan rate and protocol; with several training runs, of slit sizes between theirs.
+They belong to the geometry, so that the circuit predicts cells of other number of sheets,
+concentration, diffusivities, window, scan rate and protocol; with several training runs, of
+slit sizes between theirs.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ import numpy as np
 
 from nanoslit.circuit.ions import IonCircuit, check_electrolyte, contents
 from nanoslit.errors import CircuitError
+from nanoslit.mpnp.equilibrium import concentrations
 from nanoslit.mpnp.grid import open_space_reading
-from nanoslit.study.parameters import fit, read_cell
+from nanoslit.results.last_cycle import read_last_cycle, weighted_fit
 from nanoslit.units import FARADAY
 
 if TYPE_CHECKING:
@@ -55,8 +59,8 @@ class IonParameters:
         [m]
     exterior : float
         [m]
-    resistance, mouth : ndarray, shape (2,)
-        [V (mol/m)/(A/m)]
+    path, passage, mouth, access : float
+        See :class:`nanoslit.circuit.ions.IonCircuit` [m].
     residuals : dict of str to float
         Rms misfit over rms value of each fit [-].
     """
@@ -64,22 +68,25 @@ class IonParameters:
     case: Case
     length: Array
     exterior: float
-    resistance: Array
-    mouth: Array
+    path: float
+    passage: float
+    mouth: float
+    access: float
     residuals: dict[str, float]
 
-    def logarithms(self) -> Array:
-        """Return ln of lengths, exterior and of both resistances times diffusivity, (7,)."""
-        d = np.array([ion.diffusivity for ion in self.case.electrolyte.ions])
-        return np.log([*self.length, self.exterior, *self.resistance * d, *self.mouth * d])
+    def lengths(self) -> Array:
+        """Return all seven lengths, (7,) [m]."""
+        return np.array([
+            *self.length, self.exterior, self.path, self.passage, self.mouth, self.access
+        ])  # fmt: skip
 
 
 class IonMaterial:
     """Circuits of cells that were not solved, from one or several that were.
 
-    Between training runs of different slit size the logarithms of the seven numbers follow
-    a monotone cubic in the logarithm of the slit size (a straight line between two); runs of
-    one slit size are averaged. No extrapolation in slit size.
+    Between training runs of different slit size the lengths follow a monotone cubic in the
+    logarithm of the slit size (a straight line between two); runs of one slit size are
+    averaged. No extrapolation in slit size.
 
     Parameters
     ----------
@@ -98,7 +105,7 @@ class IonMaterial:
         for other in trained[1:]:
             self._require_same(other.case, "the training runs differ in")
         sizes = np.array([_slit_size(p.case) for p in trained])
-        rows = np.array([p.logarithms() for p in trained])
+        rows = np.array([p.lengths() for p in trained])
         self.slit_sizes = np.unique(sizes)
         self._values = np.array([rows[sizes == d].mean(axis=0) for d in self.slit_sizes])
 
@@ -123,13 +130,12 @@ class IonMaterial:
         check_case(case)
         self._require_same(case, "case and training differ in")
         g: Any = case.geometry
-        d = np.array([ion.diffusivity for ion in case.electrolyte.ions])
-        numbers = np.exp(self._at(g.slit_size))
+        size = self._at(g.slit_size)
         space = open_space_reading(case)
+        exterior, path, passage, mouth, access = size[2:].tolist()
         return IonCircuit(
-            case.electrolyte, case.electrode, g.slit_size, g.sheets, numbers[:2],
-            float(numbers[2]), numbers[3:5] / d, numbers[5:] / d, g.reservoir - space,
-            g.height, space,
+            case.electrolyte, case.electrode, g.slit_size, g.sheets, size[:2], exterior,
+            g.opening, path, passage, mouth, access, g.reservoir - space, g.height, space,
         )  # fmt: skip
 
     def _at(self, slit_size: float) -> Array:
@@ -185,44 +191,76 @@ def ion_parameters(path: str | Path) -> IonParameters:
     """
     from scipy.interpolate import RectBivariateSpline
 
-    from nanoslit.results.files import read_traces
-
-    cell = read_cell(path)
+    cell = read_last_cycle(path)
     case, weight = cell.case, cell.weight
     check_case(case)
-    t = read_traces(path)
-    rows = t.in_cycle()
-    inside, space = t["slit_ion_potential"][rows], t["open_space_ion_potential"][rows]
+    inside, space = cell.trace("slit_ion_potential"), cell.trace("open_space_ion_potential")
     potential = np.concatenate([space[:, None], inside], axis=1)
     current = np.concatenate(
-        [t["mouth_ion_current"][rows][:, None], t["opening_ion_current"][rows]], axis=1
+        [cell.trace("mouth_ion_current")[:, None], cell.trace("opening_ion_current")], axis=1
     )
-    content = np.asarray(t["slit_ion_content"][rows])
+    content = cell.trace("slit_ion_content")
     z = np.array([ion.charge for ion in case.electrolyte.ions], float)
     middle = (z[0] * potential[..., 0] - z[1] * potential[..., 1]) / (z[0] - z[1])
     salt = z[0] * (potential[..., 0] - middle)
     u = cell.applied[:, None] - middle
     g: Any = case.geometry
     lower, upper = (float(v) for v in case.protocol.bounds)
-    x, y, log_n, wall = contents(case.electrolyte, case.electrode, g.slit_size, lower, upper)
+    x, y, log_slit, wall = contents(case.electrolyte, case.electrode, g.slit_size, lower, upper)
 
     def theory(values: Array, boxes: slice) -> Array:
         curves = [RectBivariateSpline(x, y, values[..., s]) for s in (0, 1)]
         return np.stack([c.ev(u[:, boxes], salt[:, boxes]) for c in curves], axis=-1)
 
-    boxes = np.exp(theory(log_n, slice(1, None)))
+    boxes = np.exp(theory(log_slit, slice(1, None)))
     face = -FARADAY * (theory(wall, slice(0, 1))[:, 0] @ z)
-    voltage = np.diff(potential, axis=1)
-    mean = np.concatenate([content[:, :1], 0.5 * (content[:, 1:] + content[:, :-1])], axis=1)
-    shape = current / mean
-    length, resistance, mouth = np.empty(2), np.empty(2), np.empty(2)
-    residuals: dict[str, float] = {}
+    size, exterior, residuals = np.empty(2), np.empty(1), {}
     for s, ion in enumerate(case.electrolyte.ions):
-        for name, target, x_, y_ in (
-            ("length", length, boxes[..., s], content[..., s]),
-            ("resistance", resistance, shape[:, 1:, s], voltage[:, 1:, s]),
-            ("mouth", mouth, shape[:, :1, s], voltage[:, :1, s]),
-        ):
-            (target[s],), residuals[f"{name} of {ion.name}"] = fit(x_[..., None], y_, weight)
-    (exterior,), residuals["exterior"] = fit(face[:, None], cell.exterior_charge, weight)
-    return IonParameters(case, length, float(exterior), resistance, mouth, residuals)
+        (size[s],), residuals[f"length of {ion.name}"] = weighted_fit(
+            boxes[..., s, None], content[..., s], weight
+        )
+    exterior[:], residuals["exterior"] = weighted_fit(
+        face[:, None], cell.trace("exterior_charge"), weight
+    )
+    _, _, log_gate, _ = contents(case.electrolyte, case.electrode, g.opening, lower, upper)
+    middles = 0.5 * (u[:, 1:] + u[:, :-1]), 0.5 * (salt[:, 1:] + salt[:, :-1])
+    log_n = [RectBivariateSpline(x, y, log_gate[..., s]).ev(*middles) for s in (0, 1)]
+    gate = np.exp(np.stack(log_n, axis=-1))
+    mean = np.concatenate([content[:, :1], 0.5 * (content[:, 1:] + content[:, :-1])], axis=1)
+    front = np.broadcast_to(
+        concentrations(case.electrolyte, salt[:, 0])[:, None] * g.height, mean.shape
+    )
+    unit = case.electrolyte.thermal_voltage / FARADAY
+    voltage = np.diff(potential, axis=1) / unit
+    drive = current / np.array([ion.diffusivity for ion in case.electrolyte.ions])
+    columns = drive[..., None] / np.stack([mean, gate, front], axis=-1)
+    scale = np.sqrt(weight)[:, None, None] * mean
+    names = [ion.name for ion in case.electrolyte.ions]
+    (squared, passage), off = _lengths(columns[:, 1:, :, :2], voltage[:, 1:], scale[:, 1:])
+    residuals |= {f"opening, {n}": r for n, r in zip(names, off, strict=True)}
+    rest = voltage[:, :1] - passage * columns[:, :1, :, 1]
+    (mouth, access), off = _lengths(columns[:, :1, :, ::2], rest, scale[:, :1])
+    residuals |= {f"mouth, {n}": r for n, r in zip(names, off, strict=True)}
+    return IonParameters(
+        case, size, float(exterior[0]), float(np.sqrt(squared)), float(passage),
+        float(np.sqrt(mouth)), float(access), residuals,
+    )  # fmt: skip
+
+
+def _lengths(columns: Array, target: Array, scale: Array) -> tuple[Array, list[float]]:
+    """Return the non-negative least-squares factors, and the misfit of each ion.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (times, links, ions, factors)
+    target, scale : ndarray, shape (times, links, ions)
+    """
+    from scipy.optimize import nnls
+
+    x, y = columns * scale[..., None], target * scale
+    flat = x.reshape(-1, x.shape[-1])
+    unit = np.linalg.norm(flat, axis=0)
+    found, _ = nnls(flat / unit, y.ravel())
+    found = found / unit
+    miss = np.sum((y - x @ found) ** 2, axis=(0, 1)) / np.sum(y**2, axis=(0, 1))
+    return found, [float(v) for v in np.sqrt(miss)]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nanoslit.errors import SweepError
+from nanoslit.errors import SweepError, WriteFailedError
 from nanoslit.sweep.adaptive import refine
 from nanoslit.sweep.catalogue import Catalogue
 from nanoslit.sweep.cluster import Where, with_overrides
@@ -40,6 +40,10 @@ def _owned(folder: Folder) -> Iterator[Catalogue]:
         try:
             catalogue = Catalogue(folder.catalogue)
             catalogue.db.execute("SELECT COUNT(*) FROM plans").fetchone()
+        except sqlite3.OperationalError as error:  # the disk, not the catalogue
+            raise WriteFailedError(
+                f"{folder.catalogue}: {error}; mend the disk or make room, then repeat"
+            ) from None
         except sqlite3.DatabaseError:
             for path in folder.root.glob("catalogue.sqlite*"):
                 path.rename(path.with_name(f"damaged-{int(time.time())}-{path.name}"))

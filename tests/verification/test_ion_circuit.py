@@ -23,8 +23,9 @@ BARE = Electrode()
 def circuit(electrolyte=SALT, **changes):
     values = {
         "electrolyte": electrolyte, "electrode": BARE, "slit_size": 1.5e-9, "n_slits": 4,
-        "length": [5.5e-9, 5.5e-9], "exterior": 5.3e-9, "resistance": [6e-15, 6e-15],
-        "mouth": [5e-15, 5e-15], "gap": 9e-9, "height": 5.5e-9, "space": 1e-9,
+        "length": [5.5e-9, 5.5e-9], "exterior": 5.3e-9, "opening": 1e-9, "path": 6e-9,
+        "passage": 0.8e-9, "mouth": 5.6e-9, "access": 0.5e-9, "gap": 9e-9, "height": 5.5e-9,
+        "space": 1e-9,
     }  # fmt: skip
     return IonCircuit(**(values | changes))
 
@@ -145,8 +146,9 @@ def test_slowest_decay_of_a_small_step(salt):
 
     solution = concentrations(salt, w)
     dc = np.stack([np.zeros(2), (solution[2] - solution[0]) / (2 * h)], axis=1)
+    gate = slit_content(salt, BARE, c.opening, u, w)[1, 1]
     model = c._model(0.0, h)
-    size, g = model[1], model[10]
+    size, (path, passage, access, mobility, _) = model[1], model[8]
     n = OPEN_BOXES + c.n_slits
     storage, flow = np.zeros((2 * n, 2 * n)), np.zeros((2 * n, 2 * n))
     for j in range(n):
@@ -155,8 +157,10 @@ def test_slowest_decay_of_a_small_step(salt):
         if j == OPEN_BOXES - 1:
             block = block + c.exterior * slopes(face)
         storage[own, own] = FARADAY * z[:, None] * block  # unknowns: U and w
-        carrier = c.length * held[1, 1] if j >= OPEN_BOXES else bulk
-        link = (g[j] * carrier)[:, None] * np.stack([np.ones(2), 1 / z], axis=1)
+        resistance = (
+            path[j] / (c.length * held[1, 1]) + passage[j] / gate + access[j] / bulk
+        ) / mobility
+        link = np.stack([np.ones(2), 1 / z], axis=1) / resistance[:, None]
         flow[own, own] += link
         if j:
             before = slice(2 * j - 2, 2 * j)
@@ -216,7 +220,11 @@ def test_what_it_is_not_for():
     with pytest.raises(CaseError, match="two"):
         slit_content(three, BARE, 1e-9, np.linspace(-1, 1, 3), np.array([0.0]))
     with pytest.raises(CircuitError, match="mouth"):
-        circuit(mouth=[0.0, 1.0])
+        circuit(mouth=0.0)
+    with pytest.raises(CircuitError, match="access"):
+        circuit(access=-1e-9)
+    with pytest.raises(CircuitError, match="length"):
+        circuit(length=5e-9)
     with pytest.raises(CircuitError, match="n_slits"):
         circuit(n_slits=0)
 

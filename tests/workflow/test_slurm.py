@@ -374,7 +374,10 @@ def test_killed_daemon_and_service_then_resume(doomed, undisturbed, service, vic
     assert len(done(doomed)) < len(SLITS)
     go_on(stopped)
     doomed.slurm.start()
-    doomed.do("sweep", "resume", "dir", timeout=500)
+    try:
+        doomed.do("sweep", "resume", "dir", timeout=500)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{doomed.slurm.story()}") from None
     assert_same(collected(doomed, "dir"), undisturbed)
 
 
