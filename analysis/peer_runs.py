@@ -91,18 +91,22 @@ def run_gplearn(X, y, job):
         warm_start=bool(job["seconds"]),
         function_set=["add", "sub", "mul", "div", "sqrt", "log", "sin", "cos", *extra],
         metric="mse",
-        parsimony_coefficient="auto",
+        stopping_criteria=1e-20,
+        parsimony_coefficient=0.001,
         const_range=(-5.0, 5.0),
         random_state=job["seed"],
     )
     begin = time.perf_counter()
+    # its penalty on length is absolute and it fits no scale: a target of order one
+    scale = float(np.std(y))
+    y = y / scale
     model.fit(X, y)
     while job["seconds"] and time.perf_counter() - begin < job["seconds"]:
         model.set_params(generations=model.generations + 1)
         model.fit(X, y)
     seconds = time.perf_counter() - begin
     return (
-        _infix(model._program, job["columns"]),
+        f"({scale!r})*({_infix(model._program, job['columns'])})",
         seconds,
         population * len(model.run_details_["generation"]),
     )

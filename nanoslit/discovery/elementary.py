@@ -98,18 +98,13 @@ def _power(x):
     shifted = as_float(as_bits(x * LOG2E + MAGIC))
     k = shifted - MAGIC
     r = x - k * LN2_HIGH - k * LN2_LOW
-    p = EXP[0]
-    p = p * r + EXP[1]
-    p = p * r + EXP[2]
-    p = p * r + EXP[3]
-    p = p * r + EXP[4]
-    p = p * r + EXP[5]
-    p = p * r + EXP[6]
-    p = p * r + EXP[7]
-    p = p * r + EXP[8]
-    p = p * r + EXP[9]
+    g = r * r
+    h = g * g
+    low = (EXP[8] * r + EXP[9]) + (EXP[6] * r + EXP[7]) * g
+    middle = (EXP[4] * r + EXP[5]) + (EXP[2] * r + EXP[3]) * g
+    p = low + (middle + (EXP[0] * r + EXP[1]) * h) * h
     scale = as_float((as_bits(shifted) << 52) + EXPONENT_BIAS)
-    return (p * (r * r) + r) * scale, scale
+    return (p * g + r) * scale, scale
 
 
 @compiled_exactly
@@ -167,13 +162,9 @@ def _logarithm(x):
     m = as_float((bits & MANTISSA) + ROOT_HALF)
     f = (m - 1.0) / (m + 1.0)
     g = f * f
-    p = LOG[0]
-    p = p * g + LOG[1]
-    p = p * g + LOG[2]
-    p = p * g + LOG[3]
-    p = p * g + LOG[4]
-    p = p * g + LOG[5]
-    p = p * g + LOG[6]
+    h = g * g
+    low = (LOG[5] * g + LOG[6]) + (LOG[3] * g + LOG[4]) * h
+    p = low + ((LOG[1] * g + LOG[2]) + LOG[0] * h) * (h * h)
     return k * LN2_HIGH + (2.0 * f + (f * g * p + k * LN2_LOW))
 
 
@@ -197,14 +188,9 @@ def log_row(u, y):
 def _sine(r, turns):
     """Return sin(r) for |r| <= pi/2, its sign changed for odd half turns."""
     g = r * r
-    s = SIN[0]
-    s = s * g + SIN[1]
-    s = s * g + SIN[2]
-    s = s * g + SIN[3]
-    s = s * g + SIN[4]
-    s = s * g + SIN[5]
-    s = s * g + SIN[6]
-    s = s * g + SIN[7]
+    h = g * g
+    low = (SIN[6] * g + SIN[7]) + (SIN[4] * g + SIN[5]) * h
+    s = low + ((SIN[2] * g + SIN[3]) + (SIN[0] * g + SIN[1]) * h) * (h * h)
     return as_float(as_bits(r + r * g * s) ^ (turns << 63))
 
 
