@@ -16,7 +16,8 @@ import numpy as np
 
 from nanoslit import CyclicVoltammetry, NanoCircuit
 from nanoslit.circuit import observables
-from nanoslit.plotting.circuit import draw_shapes, save
+from nanoslit.plotting.circuit import draw_shapes
+from nanoslit.plotting.files import save
 
 N, R_C, C_SLIT = 6, 5.0, 4e-4
 GAMMAS = np.array([-0.9, -0.5, 0.0, 0.5, 0.9])

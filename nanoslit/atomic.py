@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_json", "write_text"]
+__all__ = ["json_text", "write_json", "write_text"]
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -26,7 +26,12 @@ def write_json(path: str | Path, value: Any) -> None:
     OSError
         If the folder is missing or not writable.
     """
-    write_text(path, json.dumps(_plain(value), indent=1, allow_nan=False))
+    write_text(path, json_text(value, indent=1))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return the JSON that :func:`write_json` writes."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ __all__ = [
     "DamagedFileError",
     "GeometryError",
     "LaunchError",
+    "LauncherError",
     "LawError",
     "MissingExtraError",
     "NanoslitError",
@@ -94,6 +95,12 @@ class LaunchError(NanoslitError, RuntimeError):
     """A child program could not be started or ended in an unexpected way."""
 
     exit_code = 1
+
+
+class LauncherError(LaunchError):
+    """The launcher or the number of ranks that was asked for is impossible."""
+
+    exit_code = 2
 
 
 def explain(

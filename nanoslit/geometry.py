@@ -18,11 +18,19 @@ from nanoslit.errors import GeometryError
 __all__ = ["Geometry", "NanoslitNetwork", "Planar"]
 
 
-def _require_positive(owner: object, *keys: str) -> None:
+_LONGEST = 1e-4  # m; a mesh of a reservoir as long as this has a quarter of a million nodes
+
+
+def _require_length(owner: object, *keys: str) -> None:
     for key in keys:
         value = getattr(owner, key)
         if not (math.isfinite(value) and value > 0):
             raise GeometryError(f"{key} = {value!r} m must be positive and finite")
+        if value > _LONGEST:
+            raise GeometryError(
+                f"{key} = {value:.4g} m must be at most {_LONGEST:g} m: the mesh resolves "
+                "nanometres. `nanoslit scale` maps a solved cell to a film of micrometres"
+            )
 
 
 @dataclass(frozen=True)
@@ -37,13 +45,13 @@ class Planar:
     Raises
     ------
     GeometryError
-        If the distance is not positive.
+        If the distance is not positive, or beyond 0.1 mm.
     """
 
     reservoir: float
 
     def __post_init__(self) -> None:
-        _require_positive(self, "reservoir")
+        _require_length(self, "reservoir")
 
     @property
     def sheets(self) -> int:
@@ -76,8 +84,8 @@ class NanoslitNetwork:
     Raises
     ------
     GeometryError
-        If a length is not positive, the opening is not shorter than the sheet, or the
-        number of sheets is not a whole number >= 1.
+        If a length is not positive or beyond 0.1 mm, the opening is not shorter than the
+        sheet, or the number of sheets is not a whole number >= 1.
     """
 
     slit_size: float
@@ -89,7 +97,7 @@ class NanoslitNetwork:
     arrangement: str = "staggered"
 
     def __post_init__(self) -> None:
-        _require_positive(
+        _require_length(
             self, "slit_size", "sheet_length", "opening", "sheet_thickness", "reservoir"
         )
         if isinstance(self.sheets, bool) or self.sheets != int(self.sheets) or self.sheets < 1:

@@ -36,7 +36,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from nanoslit.errors import LaunchError
+from nanoslit.errors import LauncherError, LaunchError
+from nanoslit.scratch import Scratch
 
 __all__ = [
     "CHECKPOINTED",
@@ -208,14 +209,14 @@ def prefix(
         If the number of ranks or the prefix is impossible, or its program is missing.
     """
     if ranks < 1:
-        raise LaunchError(f"ranks = {ranks} must be at least 1")
+        raise LauncherError(f"ranks = {ranks} must be at least 1")
     env = os.environ if environment is None else environment
     if launcher is None:
         launcher = choose_launcher(ranks, env)
     try:
         words = shlex.split(launcher.format(ranks=ranks, nodes=_nodes(ranks, env)))
     except (KeyError, ValueError, IndexError) as error:
-        raise LaunchError(
+        raise LauncherError(
             f"launcher {launcher!r} is no template ({error}); write for instance {LAUNCHER!r}"
         ) from None
     if words and shutil.which(words[0]) is None:
@@ -247,13 +248,13 @@ class Child:
         mpirun, or the program itself on one rank.
     command : list of str
         The launch line, for logs.
-    temporary : Path
+    scratch : Scratch
         Its private temporary directory, deleted at the end.
     """
 
     process: subprocess.Popen[Any]
     command: list[str]
-    temporary: Path
+    scratch: Scratch
 
     @property
     def pid(self) -> int:
@@ -290,11 +291,8 @@ class Child:
                 if number == signal.SIGTERM:
                     continue  # ranks that outlived their mpirun get the second signal
         code = self.process.wait(patience)
-        self._clean()
+        self.scratch.close()
         return code
-
-    def _clean(self) -> None:
-        shutil.rmtree(self.temporary, ignore_errors=True)
 
     def __enter__(self) -> Child:
         return self
@@ -307,7 +305,7 @@ class Child:
     ) -> None:
         if self.process.poll() is None:
             self.end()
-        self._clean()
+        self.scratch.close()
 
 
 def start(
@@ -348,7 +346,7 @@ def start(
         command = ["setpriv", "--pdeathsig", "TERM", *command]
     base = tempfile.gettempdir()
     folder = base if len(base) <= _SOCKET_PATH else "/tmp"  # noqa: S108
-    temporary = Path(tempfile.mkdtemp(prefix="ns-", dir=folder))
+    scratch = Scratch(folder)
     try:
         process = subprocess.Popen(
             command,
@@ -357,14 +355,15 @@ def start(
             stderr=stderr,
             cwd=cwd,
             env=clean_environment(
-                os.environ if environment is None else environment, temporary
+                os.environ if environment is None else environment, scratch.path
             ),
             process_group=0,
+            pass_fds=(scratch.lock,),  # the program may outlive this process
         )
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        scratch.close()
         raise LaunchError(f"{shlex.join(command)}: cannot be started ({error})") from None
-    return Child(process, command, temporary)
+    return Child(process, command, scratch)
 
 
 def explain_exit(code: int) -> str:

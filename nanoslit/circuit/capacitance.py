@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nanoslit.errors import CircuitError
+from nanoslit.expressions import parse_expression
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -252,9 +253,9 @@ def _from_text(text: str | None, names: tuple[str, ...]) -> SlitCapacitance:
         return SlitCapacitance(sympy.Integer(1), u)
     known = {"u": u} | {n: own_symbol(n) for n in names}
     try:
-        g = sympy.sympify(text, locals=known)
-    except (sympy.SympifyError, TypeError, SyntaxError, AttributeError) as error:
-        raise CircuitError(f"c_law = {text!r} is not an expression: {error}") from None
+        g = parse_expression(text, known)
+    except ValueError as error:
+        raise CircuitError(f"c_law = {error}") from None
     unknown = sorted(str(s) for s in g.free_symbols - set(known.values()))
     if unknown:
         raise CircuitError(

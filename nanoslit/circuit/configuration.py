@@ -15,6 +15,7 @@ import numpy as np
 
 from nanoslit.casefile import CASE
 from nanoslit.circuit.capacitance import CapacitanceTable
+from nanoslit.circuit.curves import Ragone
 from nanoslit.circuit.galvanostatic import Galvanostatic
 from nanoslit.circuit.impedance import Spectrum
 from nanoslit.circuit.ladder import NanoCircuit
@@ -275,7 +276,15 @@ def _protocols(basis: str) -> Variants:
             "window": Quantity("a potential", "V", "1 V"),
         },
     )  # fmt: skip
-    return Variants({**known.records, "constant-current": galvanostatic, "impedance": spectrum})
+    plot = Record(
+        Ragone,
+        {
+            "upper": potential, "lower": potential, "lowest": current, "highest": current,
+            "per_decade": Whole("currents in a decade", 1, 1000),
+        },
+    )  # fmt: skip
+    more = {"constant-current": galvanostatic, "impedance": spectrum, "ragone": plot}
+    return Variants({**known.records, **more})
 
 
 @dataclass(frozen=True)
@@ -285,7 +294,7 @@ class CircuitPlan:
     Parameters
     ----------
     circuit : NanoCircuit
-    protocol : Protocol or Spectrum
+    protocol : Protocol, Spectrum or Ragone
     name : str
     cycle : int or "periodic", optional
         Reported cycle.
@@ -294,7 +303,7 @@ class CircuitPlan:
     """
 
     circuit: NanoCircuit
-    protocol: Protocol | Spectrum
+    protocol: Protocol | Spectrum | Ragone
     name: str = "circuit"
     cycle: int | str | None = None
     points: int | None = None

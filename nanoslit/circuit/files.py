@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nanoslit.results.sealed import new_sealed
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nanoslit.circuit.curves import Curve
     from nanoslit.circuit.explorer import StudyResult
-    from nanoslit.circuit.impedance import Spectrum
     from nanoslit.circuit.ladder import NanoCircuit
     from nanoslit.circuit.response import CircuitResponse
 
 __all__ = [
     "new_file",
+    "write_curve",
     "write_data",
     "write_response",
     "write_scale",
-    "write_spectrum",
     "write_study",
     "write_table",
 ]
 
-SCHEMA = 1
+VERSION = 1
 
 # name: (unit by basis: absolute, per depth, per area; axes after the circuit; meaning)
 _CURRENT = ("A", "A/m", "A/m^2")
@@ -62,25 +63,23 @@ BASES = ("absolute", "per depth", "per area")
 def write_response(path: str | Path, response: CircuitResponse, name: str = "circuit") -> None:
     """Write the traces of a response.
 
-    Group ``traces`` of an HDF5 file with dimension scales (xarray opens it with
+    Group ``traces`` of a sealed HDF5 file with dimension scales (xarray opens it with
     ``group="traces"``). One circuit: dimensions time, slit, opening, as in a result of
     the field solver. Several: a leading dimension circuit, and point instead of time.
 
     Parameters
     ----------
     path : path
-        Overwritten; written under a temporary name first.
+        Overwritten.
     response : CircuitResponse
     name : str
         Label.
     """
-    import h5py
-
     many = response.circuits > 1
     slits = response.circuit.n_slits
     basis = BASES.index(response.circuit.basis)
-    with _Part(path) as part, h5py.File(part, "w") as file:
-        _head(file, name, "nanoslit-circuit")
+    size = 8 * len(TRACES) * response.slit_charge.size
+    with new_file(path, name, "nanoslit-circuit", size) as file:
         file.attrs["options"] = json.dumps(response.options, default=str)
         group = file.create_group("traces")
         scales: dict[str, Any] = {}
@@ -109,40 +108,42 @@ def write_response(path: str | Path, response: CircuitResponse, name: str = "cir
 
 def _parameters(file: Any, response: CircuitResponse) -> None:
     group = file.create_group("parameters")
-    for key, value in response.circuit._values.items():
-        group.create_dataset(key, data=value)
-    group.create_dataset("q_max_used", data=response.q_max)
+    basis = BASES.index(response.circuit.basis)
+    kinds = {"r": TRACES["slit_resistance"][0], "c": ("F", "F/m", "F/m^2"), "q": _CHARGE}
+    values = {**response.circuit._values, "q_max_used": response.q_max}
+    for key, value in values.items():
+        data = group.create_dataset(key, data=value)
+        kind = key[0] if key[1:2] == "_" and " " not in key else ""  # r_open; gamma; c_law ...
+        data.attrs["units"] = kinds[kind][basis] if kind in kinds else "1"
+        data.attrs["long_name"] = key.replace("_", " ")
 
 
-def write_spectrum(
-    path: str | Path, circuit: NanoCircuit, spectrum: Spectrum, name: str = "circuit"
+def write_curve(
+    path: str | Path, circuit: NanoCircuit, curve: Curve, name: str = "circuit"
 ) -> None:
-    """Write an impedance spectrum: group ``impedance`` with ``frequency``, ``real``, ``imag``.
+    """Write an impedance spectrum or a Ragone plot: a group of its kind with its columns.
 
     Parameters
     ----------
     path : path
-        Overwritten; written under a temporary name first.
+        Overwritten.
     circuit : NanoCircuit
         One circuit.
-    spectrum : Spectrum
+    curve : Curve
     name : str
         Label.
     """
-    import h5py
-
-    z = spectrum.of(circuit)[0]
-    unit = TRACES["slit_resistance"][0][BASES.index(circuit.basis)]
-    with _Part(path) as part, h5py.File(part, "w") as file:
-        _head(file, name, "nanoslit-impedance")
+    with new_file(path, name, f"nanoslit-{curve.kind}") as file:
         file.attrs["options"] = json.dumps(circuit.options(), default=str)
-        file.attrs["bias"] = spectrum.bias
-        group = file.create_group("impedance")
-        write_scale(group, "frequency", spectrum.frequency, "Hz", "frequency")
-        write_data(group, "real", z.real, ["frequency"], unit, "real part of the impedance")
-        write_data(
-            group, "imag", z.imag, ["frequency"], unit, "imaginary part of the impedance"
-        )
+        for key, value in curve.attributes.items():
+            file.attrs[key] = value
+        group = file.create_group(curve.kind)
+        first = next(iter(curve.columns))
+        for key, c in curve.columns.items():
+            if key == first:
+                write_scale(group, key, c.values, c.unit, c.heading)
+            else:
+                write_data(group, key, c.values, [first], c.unit, c.heading)
 
 
 def write_study(path: str | Path, result: StudyResult) -> None:
@@ -155,17 +156,19 @@ def write_study(path: str | Path, result: StudyResult) -> None:
 
     from nanoslit.circuit.observables import FEATURES
 
-    with _Part(path) as part, h5py.File(part, "w") as file:
-        _head(file, result.study.name, "nanoslit-study")
+    count = len(next(iter(result.samples.values())))
+    size = 8 * count * (len(result.samples) + len(result.features))
+    with new_file(path, result.study.name, "nanoslit-study", size) as file:
         file.attrs["options"] = json.dumps(result.options, default=str)
-        count = len(next(iter(result.samples.values())))
         for group_name, table in (("samples", result.samples), ("features", result.features)):
             group = file.create_group(group_name)
             write_scale(group, "sample", np.arange(count), "")
             for key, value in table.items():
                 unit, meaning = FEATURES.get(key, ("", key))
                 write_data(group, key, value, ["sample"], unit, meaning)
-        file.create_dataset("feasible", data=result.feasible)
+        feasible = file.create_dataset("feasible", data=result.feasible)
+        feasible.attrs["units"] = "1"
+        feasible.attrs["long_name"] = "whether all constraints hold"
         if result.pareto is not None:
             file.create_dataset("pareto", data=result.pareto)
         if result.first is not None and result.total is not None:
@@ -189,39 +192,27 @@ def write_table(path: str | Path, columns: dict[str, NDArray[Any]]) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: str | Path, name: str, kind: str) -> Iterator[Any]:
-    """Open an HDF5 file to be written, under a temporary name until it is whole."""
-    import h5py
+def new_file(path: str | Path, name: str, kind: str, size: int = 0) -> Iterator[Any]:
+    """Open an HDF5 file to be written, which gets its name and its seal when it is whole.
 
-    with _Part(path) as part, h5py.File(part, "w") as file:
-        _head(file, name, kind)
-        yield file
-
-
-class _Part:
-    """Temporary name beside a file; renamed at the end, removed after an error."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.part = self.path.with_name(f".{self.path.name}.part-{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        return self.part
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.part.replace(self.path)
-        else:
-            self.part.unlink(missing_ok=True)
-
-
-def _head(file: Any, name: str, kind: str) -> None:
+    Parameters
+    ----------
+    path : path
+        Overwritten.
+    name : str
+        Label.
+    kind : str
+        What the file is, ``nanoslit-...``.
+    size : int
+        Bytes of its arrays, if they may be many.
+    """
     from nanoslit import __version__
 
-    file.attrs["name"] = name
-    file.attrs["kind"] = kind
-    file.attrs["schema"] = SCHEMA
-    file.attrs["nanoslit_version"] = __version__
+    with new_sealed(Path(path), size) as file:
+        file.attrs["name"] = name
+        file.attrs["schema"], file.attrs["schema_version"] = kind, VERSION
+        file.attrs["nanoslit_version"] = __version__
+        yield file
 
 
 def write_scale(group: Any, key: str, value: Any, unit: str, meaning: str = "") -> None:

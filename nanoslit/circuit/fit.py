@@ -34,6 +34,9 @@ GAMMA_LIMIT = 0.985  # of |gamma|
 STATES = ("rest", "periodic")
 WIDE = {"gamma": 0.25, "log": 0.25}  # a standard error beyond this is not identified
 STUDENT = 1.96
+POOR = 0.1  # misfit beyond which the model does not describe the data
+PROFILE_ROUNDS, PROFILE_STEPS = 8, 6
+FARTHEST = 5.0  # of a fit variable from the best: a factor of 150; an interval then is open
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,7 @@ def fit(
     points: int = 300,
     iterations: int = 60,
     transmission_line: bool = True,
+    profile: bool = False,
     **options: Any,
 ) -> FitResult:
     """Fit one circuit to all data sets together.
@@ -196,6 +200,9 @@ def fit(
     iterations : int
     transmission_line : bool
         Whether to fit gamma = 0 beside it.
+    profile : bool
+        Intervals by profile likelihood instead of linearisation: right where the misfit is
+        no parabola, in some seconds more.
     **options
         Further options of :class:`NanoCircuit` (governor, charge, saturation, ...).
 
@@ -214,6 +221,8 @@ def fit(
     from nanoslit.circuit.options import CELLS, choose
 
     sets = [data] if isinstance(data, OneSet) else list(data)
+    if n_slits < 1:
+        raise CircuitError(f"n_slits = {n_slits} must be at least 1")
     choose("cell", cell, CELLS)
     choose("state", state, STATES)
     if isinstance(pzc, str):
@@ -223,7 +232,7 @@ def fit(
     names += ["pzc"] * (pzc == "fit") + ["leak"] * leak
     fixed = 0.0 if isinstance(pzc, str) else float(pzc)
     model = _Model(n_slits, sets, tuple(names), fixed, cell, state, options)
-    result = _best(model, starts, seed, iterations)
+    result = _best(model, starts, seed, iterations, profile)
     if transmission_line:
         line = _Model(
             n_slits, sets, tuple(n for n in names if n != "gamma"), fixed, cell, state, options
@@ -285,16 +294,23 @@ def _jacobian(model: _Model, p: Array, r: Array) -> Array:
     return np.asarray(change.transpose(0, 2, 1))
 
 
-def _search(model: _Model, p: Array, iterations: int) -> tuple[Array, Array]:
-    """Levenberg-Marquardt of all starts together; return the best rows and residuals."""
+def _search(
+    model: _Model, p: Array, iterations: int, held: Array | None = None
+) -> tuple[Array, Array]:
+    """Levenberg-Marquardt of all starts together; return the best rows and residuals.
+
+    With ``held``, bool (starts, variables), those variables stay and all rows are kept.
+    """
     r = _safe(model, p)
     damping = np.full(len(p), 1e-2)
     for step in range(iterations):
         cost = (r**2).sum(axis=1)
-        if step in (6, 12):  # keep the better half
+        if step in (6, 12) and held is None:  # keep the better half
             keep = np.argsort(cost)[: max(2, len(p) // 2)]
             p, r, damping, cost = p[keep], r[keep], damping[keep], cost[keep]
         jac = _jacobian(model, p, r)
+        if held is not None:
+            jac = np.where(held[:, None, :], 0.0, jac)
         normal = np.einsum("smi,smj->sij", jac, jac)
         down = np.einsum("smi,sm->si", jac, r)
         diagonal = np.einsum("sii->si", normal)
@@ -316,7 +332,48 @@ def _search(model: _Model, p: Array, iterations: int) -> tuple[Array, Array]:
     return p, r
 
 
-def _best(model: _Model, starts: int, seed: int, iterations: int) -> FitResult:
+def _profile(
+    model: _Model, best: Array, cost: float, variance: float, error: Array
+) -> list[tuple[float, float]]:
+    """Return the 95 % interval of each parameter by profile likelihood.
+
+    A parameter is moved and held, the others are fitted anew, until the sum of squares has
+    grown by 1.96^2 variances (Venzon & Moolgavkar, Appl. Stat. 37, 87, 1988). All ends are
+    sought together. Both ends of the range of a parameter mean that it is open there.
+    """
+    n = len(best)
+    side, which = np.repeat([-1.0, 1.0], n), np.tile(np.arange(n), 2)
+    held = np.eye(n, dtype=bool)[which]
+    p = np.tile(best, (2 * n, 1))
+    inside, outside = np.zeros(2 * n), np.full(2 * n, FARTHEST)
+    t = np.clip(STUDENT * error[which], 1e-6, FARTHEST)
+    for _ in range(PROFILE_ROUNDS):
+        start = p.copy()
+        start[np.arange(2 * n), which] = best[which] + side * t
+        p, r = _search(model, start, PROFILE_STEPS, held)
+        grown = np.maximum(((r**2).sum(axis=1) - cost) / variance, 1e-12)
+        within = grown < STUDENT**2
+        inside = np.where(within, t, inside)
+        outside = np.where(within, outside, t)
+        # it grows like the square near the best; elsewhere halve what is left
+        guess = t * STUDENT / np.sqrt(grown)
+        fits = (guess > inside) & (guess < outside)
+        t = np.where(fits, guess, 0.5 * (inside + outside))
+    ends = []
+    for i, name in enumerate(model.names):
+        pair = np.tile(best, (2, 1))
+        pair[:, i] += np.array([-1, 1]) * t[[i, n + i]]
+        low, high = (float(x) for x in model.values(pair)[name])
+        if name not in ("gamma", "pzc"):
+            low = 0.0 if t[i] > 0.99 * FARTHEST else low
+            high = np.inf if t[n + i] > 0.99 * FARTHEST else high
+        ends.append((low, high))
+    return ends
+
+
+def _best(
+    model: _Model, starts: int, seed: int, iterations: int, profile: bool = False
+) -> FitResult:
     p, r = _search(model, _start(model, starts, seed), iterations)
     cost = (r**2).sum(axis=1)
     k = int(np.argmin(cost))
@@ -339,6 +396,9 @@ def _best(model: _Model, starts: int, seed: int, iterations: int) -> FitResult:
         pair[:, i] += STUDENT * np.array([-1, 1]) * error[i]
         low, high = model.values(pair)[name]
         ends[name] = float(low), float(high)
+    if profile:
+        found = _profile(model, best[0], cost[k], variance, error)
+        ends = {name: found[i] for i, name in enumerate(model.names)}
     deviation = np.sqrt(np.diag(inverse))
     return FitResult(
         model.names, values, errors, ends,
@@ -347,15 +407,26 @@ def _best(model: _Model, starts: int, seed: int, iterations: int) -> FitResult:
         float(points * np.log(cost[k] / points) + n * np.log(points)),
         model.circuit({k: np.array([v]) for k, v in values.items()}),
         [c[0] for c in model.currents(best)],
-        _warnings(model, values, error, errors),
+        _warnings(model, values, error, errors, float(np.sqrt(cost[k] / len(model.data)))),
     )  # fmt: skip
 
 
 def _warnings(
-    model: _Model, values: dict[str, float], error: Array, errors: dict[str, float]
+    model: _Model,
+    values: dict[str, float],
+    error: Array,
+    errors: dict[str, float],
+    misfit: float,
 ) -> tuple[str, ...]:
-    """Say which parameters the data do not identify."""
+    """Say whether the model describes the data, and which parameters they do not identify."""
     out = []
+    if misfit > POOR:
+        other = "periodic" if model.state == "rest" else "rest"
+        out.append(
+            f"the circuit misses {misfit:.0%} of the current: do not use its numbers. Do the "
+            f"data begin in another state (--state {other}), with another potential of zero "
+            "charge (--pzc fit), or do they have another number of slits?"
+        )
     for i, name in enumerate(model.names):
         wide = errors[name] > WIDE["gamma"] if name == "gamma" else error[i] > WIDE["log"]
         if name != "pzc" and wide:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nanoslit.circuit.assembly import Reach
+from nanoslit.circuit.curves import Column, Curve, unit_of
 from nanoslit.errors import CaseError, CircuitError
 
 if TYPE_CHECKING:
@@ -63,6 +64,16 @@ class Spectrum:
     def of(self, circuit: NanoCircuit) -> NDArray[np.complex128]:
         """Return the impedance, (circuits, frequencies) [Ohm, ...]."""
         return impedance(circuit, self.frequency, self.bias, self.window)
+
+    def curve(self, circuit: NanoCircuit) -> Curve:
+        """Return the spectrum of one circuit."""
+        z, ohm = self.of(circuit)[0], unit_of("Ohm", circuit)
+        columns = {
+            "frequency": Column("frequency", "Hz", self.frequency),
+            "real": Column("Re(Z)", ohm, z.real),
+            "imag": Column("Im(Z)", ohm, z.imag),
+        }
+        return Curve("impedance", columns, {"bias": self.bias})
 
 
 def at_rest(circuit: NanoCircuit, bias: float, window: float | None) -> tuple[Array, Array]:

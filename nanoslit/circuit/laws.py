@@ -12,6 +12,7 @@ import numpy as np
 from nanoslit.circuit.capacitance import symbol
 from nanoslit.circuit.options import BASES, CHARGES, choose
 from nanoslit.errors import LawError
+from nanoslit.expressions import parse_expression
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -90,13 +91,11 @@ class LadderLaw:
     @cached_property
     def sympy(self) -> Any:
         """Return the expression with real symbols."""
-        import sympy
-
         names = {n: symbol(n) for n in ("I", *COLUMNS, *self.constants)}
         try:
-            return sympy.sympify(self.expression, locals=names)
-        except (sympy.SympifyError, TypeError, SyntaxError, AttributeError) as error:
-            raise LawError(f"{self.expression!r} is not an expression: {error}") from None
+            return parse_expression(self.expression, names)
+        except ValueError as error:
+            raise LawError(f"the law {error}") from None
 
     @cached_property
     def linear(self) -> tuple[str, Any, Any] | None:

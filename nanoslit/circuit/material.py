@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nanoslit.errors import CircuitError, ResultFileError
+from nanoslit.results.last_cycle import read_last_cycle, weighted_fit
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -25,16 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["CellParameters", "MaterialMap", "cell_parameters", "material_of"]
 
 VOLTAGES = ("electrochemical", "mid")
-NEEDED = (
-    "time",
-    "cycle",
-    "applied_potential",
-    "slit_charge",
-    "slit_potential",
-    "slit_electrochemical_potential",
-    "trans_slit_voltage",
-    "opening_current",
-)
 
 
 @dataclass(frozen=True)
@@ -96,52 +87,25 @@ def cell_parameters(path: str | Path, voltage: str = "electrochemical") -> CellP
     ResultFileError
         If the file has no traces of a half cell with at least two slits.
     """
-    case, traces = _read(path)
-    geometry = case.geometry
-    if not hasattr(geometry, "slit_size"):
-        raise ResultFileError(f"{path}: a planar cell has no slits")
-    last = traces["cycle"] == traces["cycle"].max()
-    time = traces["time"][last]
-    weight = np.gradient(time)[:, None]
-    applied = traces["applied_potential"][last]
-    charge = traces["slit_charge"][last]
-    if charge.ndim != 2 or charge.shape[1] < 2:
-        raise ResultFileError(f"{path}: needs a half cell with at least two slits")
+    cell = read_last_cycle(path)
+    geometry, charge = cell.network, cell.slit_charge
     if voltage == "electrochemical":
-        inside = traces["slit_electrochemical_potential"][last]
+        inside = cell.trace("slit_electrochemical_potential")
         drop = np.diff(inside, axis=1)
     else:
-        inside = traces["slit_potential"][last]
-        drop = traces["trans_slit_voltage"][last]
-    current = traces["opening_current"][last]
-    q_max = float(np.abs(charge).max())
-    columns = np.stack([current, -current * np.abs(charge[:, 1:]) / q_max], axis=-1)
-    w = np.sqrt(np.broadcast_to(weight, drop.shape)).ravel()
-    x, y = columns.reshape(-1, 2) * w[:, None], drop.ravel() * w
-    fit, *_ = np.linalg.lstsq(x, y, rcond=None)
-    r_c = float(fit[0])
-    interior = slice(1, -1) if charge.shape[1] > 2 else slice(None)
-    u = (applied[:, None] - inside)[:, interior]
-    q = charge[:, interior]
-    c_slit = float((weight * u * q).sum() / (weight * u * u).sum())
-    misfit = np.sqrt(np.mean((y - x @ fit) ** 2) / np.mean(y**2))
+        inside, drop = cell.trace("slit_potential"), cell.trace("trans_slit_voltage")
+    i, q_max = cell.opening_current, float(np.abs(charge).max())
+    columns = np.stack([i, -i * np.abs(charge[:, 1:]) / q_max], axis=-1)
+    (r_c, slope), misfit = weighted_fit(columns, drop, cell.weight)
+    u = (cell.applied[:, None] - inside)[:, cell.interior]
+    (c_slit,), _ = weighted_fit(u[..., None], charge[:, cell.interior], cell.weight)
+    electrolyte = cell.case.electrolyte
     return CellParameters(
         geometry.slit_size, geometry.sheet_length, geometry.opening,
-        geometry.sheet_thickness, geometry.height, geometry.sheets, r_c,
-        float(fit[1] / fit[0]), q_max, c_slit, case.electrode.sheet_areal_mass, voltage,
-        case.electrolyte.conductivity, case.electrolyte.ions[0].concentration, float(misfit),
+        geometry.sheet_thickness, geometry.height, geometry.sheets, float(r_c),
+        float(slope / r_c), q_max, float(c_slit), cell.case.electrode.sheet_areal_mass,
+        voltage, electrolyte.conductivity, electrolyte.ions[0].concentration, misfit,
     )  # fmt: skip
-
-
-def _read(path: str | Path) -> tuple[Any, dict[str, Array]]:
-    """Return the case and the traces of a result file."""
-    from nanoslit.results.files import read_case_of, read_traces
-
-    case, traces = read_case_of(path), read_traces(path).values
-    missing = [k for k in NEEDED if k not in traces]
-    if missing:
-        raise ResultFileError(f"{path}: has no traces {missing}")
-    return case, {k: np.asarray(traces[k]) for k in NEEDED}
 
 
 class MaterialMap:
@@ -299,15 +263,12 @@ def result_files(path: str | Path) -> list[Path]:
     ResultFileError
         If there are none.
     """
-    import h5py
+    from nanoslit.results.sealed import open_sealed
 
     path = Path(path)
     if path.is_file():
-        try:
-            with h5py.File(path, "r") as file:
-                collected = file.attrs.get("schema") == "nanoslit-sweep"
-        except OSError as error:
-            raise ResultFileError(f"{path}: cannot be read: {error}") from None
+        with open_sealed(path) as file:
+            collected = file.attrs.get("schema") == "nanoslit-sweep"
         if not collected:
             return [path]
         path = path.resolve().parent.parent  # DIR/collected/sweep.h5

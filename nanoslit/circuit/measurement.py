@@ -46,6 +46,7 @@ NAMES = {
 _HEAD = re.compile(r"^\s*\"?([^\[\(/\"]+?)\s*(?:[/\[\(]\s*([^\]\)\"]*)[\]\)]?)?\s*\"?\s*$")
 GAMRY_NAMES = {"T": "time", "Vf": "potential", "Im": "current"}
 MAX_KNOTS = 400
+MOST_DROPPED = 0.1  # of the rows, because their time does not rise
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Measurement:
             raise CaseError(f"{self.name}: time does not rise at data row {row}")
         if np.ptp(v) <= 0:
             raise CaseError(f"{self.name}: the potential never changes")
+        if not np.any(i):
+            raise CaseError(f"{self.name}: the current is zero everywhere")
         if self.sign_is_reversed:
             raise CaseError(
                 f"{self.name}: the current is negative while the potential rises; charging "
@@ -253,6 +256,8 @@ def read_measurement(
         If a column or unit is missing, rows are not numbers, or mass or area is needed.
     """
     path = Path(path)
+    if current_sign not in (1, -1):
+        raise CaseError(f"current sign {current_sign} must be 1 or -1")
     header, rows = _parts(path)
     found = _columns(header, path)
     table = _numbers(rows, {k: v[0] for k, v in found.items()}, path)
@@ -276,6 +281,14 @@ def read_measurement(
             )
     time = table["time"][keep]
     new = np.concatenate([[True], np.diff(time) > 0])
+    dropped = int(np.count_nonzero(~new))
+    if dropped > MOST_DROPPED * len(time):
+        raise CaseError(
+            f"{path}: time does not rise in {dropped} of {len(time)} rows; give one "
+            "measurement in the order of its time"
+        )
+    if dropped:
+        notes.append(f"{dropped} rows left out whose time does not rise")
     return Measurement(
         time[new], table["potential"][keep][new], table["current"][keep][new], path.name,
         tuple(notes),
@@ -290,7 +303,10 @@ def _numbers(rows: list[str], columns: dict[str, int], path: Path) -> dict[str, 
         for key, position in columns.items():
             try:
                 cell = cells[position]
-                out[key].append(float(cell.replace(",", ".") if comma else cell))
+                value = float(cell.replace(",", ".") if comma else cell)
+                if not np.isfinite(value):
+                    raise ValueError
+                out[key].append(value)
             except (IndexError, ValueError):
                 raise CaseError(
                     f"{path}: line {number} of the table has no number for {key}: {text[:80]!r}"

@@ -7,7 +7,10 @@ its commands stand in ``nanoslit --help`` is said in ``WORKFLOW``.
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -82,11 +85,31 @@ def main() -> None:
     debug = "--debug" in sys.argv
     try:
         app(args=[word for word in sys.argv[1:] if word != "--debug"])
-    except (NanoslitError, OSError) as error:
+    except NanoslitError as error:
         if debug:
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 1))
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if debug:
+            raise
+        text, code = _of_the_system(error)
+        print(f"{type(error).__name__}: {text}", file=sys.stderr)
+        sys.exit(code)
+
+
+def _of_the_system(error: OSError) -> tuple[str, int]:
+    """Return what the system said about a file, and the exit code."""
+    if not error.filename or not error.strerror:
+        return f"{error.strerror or error}: what was written is not there", 1
+    path = Path(os.fsdecode(error.filename2 or error.filename))
+    temporary = re.fullmatch(r"\.(.+)\.part(-\d+)?", path.name)
+    if temporary is not None:  # files are written under such a name first
+        path = path.with_name(temporary[1])
+    if not path.parent.is_dir():
+        return f"{path}: folder {path.parent} does not exist; make it first", 2
+    mistakes = (FileExistsError, IsADirectoryError, NotADirectoryError)
+    return f"{path}: {error.strerror}", 2 if isinstance(error, mistakes) else 1
 
 
 # one line per command module

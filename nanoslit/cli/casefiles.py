@@ -24,23 +24,41 @@ Changes = Annotated[
 ]
 
 
+KINDS = {
+    "case": "nanoslit check {}",
+    "plan": "nanoslit sweep plan {}",
+    "circuit": "nanoslit circuit {} -o CV.h5",
+    "study": "nanoslit explore {} -o STUDY.h5",
+}
+"""Files that a template exists for, and what is done with them first."""
+
+
 @app.command()
 def new(
-    path: CasePath,
+    path: Annotated[Path, typer.Argument(metavar="FILE.toml", show_default=False)],
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="case|plan|circuit|study",
+            help="One simulation, a sweep, one circuit, or a design study of circuits.",
+        ),
+    ] = "case",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented case file to start from."""
+    """Write a commented case file, plan, circuit or design study to start from."""
     from importlib.resources import files
 
     from nanoslit.atomic import write_text
 
+    if kind not in KINDS:
+        raise CaseError(f"--kind {kind}: must be one of {', '.join(KINDS)}")
     if path.exists() and not force:
         raise CaseError(f"{path}: exists already; choose another name or add --force")
     if not path.parent.is_dir():
         raise CaseError(f"{path}: folder {path.parent} does not exist; make it first")
-    template = files("nanoslit.cli").joinpath("case_template.toml")
+    template = files("nanoslit.cli").joinpath(f"{kind}_template.toml")
     write_text(path, template.read_text(encoding="utf-8"))
-    typer.echo(f"wrote {path}; next: nanoslit check {path}")
+    typer.echo(f"wrote {path}; next: {KINDS[kind].format(path)}")
 
 
 @app.command()

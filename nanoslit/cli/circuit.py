@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nanoslit.atomic import json_text, write_json
 from nanoslit.cli import app
+from nanoslit.cli.options import quantity, require_free
 from nanoslit.errors import CaseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nanoslit.circuit.configuration import CircuitPlan
+    from nanoslit.circuit.curves import Curve
     from nanoslit.circuit.material import CellParameters
 
 __all__ = ["circuit", "explore", "fit", "scale"]
@@ -27,25 +29,13 @@ Figure = Annotated[
 ]
 
 
-def _free(path: Path | None, overwrite: bool) -> None:
-    if path is None:
-        return
-    if path.exists() and not overwrite:
-        raise CaseError(f"{path}: exists already; choose another name or add --overwrite")
-    if not path.parent.is_dir():
-        raise CaseError(f"{path}: folder {path.parent} does not exist; make it first")
+def _require_figure(path: Path | None, overwrite: bool) -> None:
+    """Raise, before anything is computed, unless a figure can be written there."""
+    from nanoslit.plotting.files import require_ending
 
-
-def _length(text: str, key: str) -> float:
-    from nanoslit.units import parse_quantity
-
-    try:
-        value = parse_quantity(text, "m")
-    except CaseError as error:
-        raise CaseError(f"--{key} {text!r}: {error}") from None
-    if value <= 0:
-        raise CaseError(f"--{key} {text!r} must be positive")
-    return value
+    if path is not None:
+        require_ending(path)
+        require_free(path, overwrite=overwrite)
 
 
 def _table(rows: Sequence[tuple[str, ...]], headings: tuple[str, ...]) -> None:
@@ -74,22 +64,24 @@ def circuit(
     figure: Figure = None,
     json_: Json = False,
 ) -> None:
-    """Simulate one circuit: voltammetry, steps, table, constant current, impedance."""
+    """Simulate one circuit: voltammetry, steps, constant current, impedance, Ragone."""
     from nanoslit.atomic import write_text
     from nanoslit.circuit.configuration import read_circuit
+    from nanoslit.circuit.curves import Ragone
     from nanoslit.circuit.files import write_response, write_table
     from nanoslit.circuit.impedance import Spectrum
     from nanoslit.circuit.observables import FEATURES, features
     from nanoslit.circuit.spice import netlist
     from nanoslit.errors import CircuitError
 
-    for target in (output, spice, csv, figure):
-        _free(target, overwrite)
+    for target in (output, spice, csv):
+        require_free(target, overwrite=overwrite)
+    _require_figure(figure, overwrite)
     plan = read_circuit(path)
-    if isinstance(plan.protocol, Spectrum):
+    if isinstance(plan.protocol, Spectrum | Ragone):
         if spice is not None:
-            raise CaseError("--spice: a netlist is for a given potential, not for impedance")
-        _spectrum(plan, output, csv, figure, json_)
+            raise CaseError("--spice: a netlist is for a potential that is given in time")
+        _curve(plan, plan.protocol.curve(plan.circuit), output, csv, figure, json_)
         return
     text = None if spice is None else netlist(plan.circuit, plan.protocol, title=plan.name)
     response = plan.circuit.simulate(plan.protocol, cycle=plan.cycle, points=plan.points)
@@ -107,7 +99,8 @@ def circuit(
             },
         )  # fmt: skip
     if figure is not None:
-        from nanoslit.plotting.circuit import draw_voltammogram, save
+        from nanoslit.plotting.circuit import draw_voltammogram
+        from nanoslit.plotting.files import save
 
         save(draw_voltammogram(response), figure)
     try:
@@ -115,8 +108,8 @@ def circuit(
     except CircuitError:  # not cyclic voltammetry: no such numbers
         values = {}
     if json_:
-        clean = {k: None if v != v else v for k, v in values.items()}
-        typer.echo(json.dumps({"name": plan.name, "output": str(output), "features": clean}))
+        found = {"name": plan.name, "output": str(output), "features": values}
+        typer.echo(json_text(found))
         return
     rows = [(k, f"{v:.5g}", *FEATURES[k]) for k, v in values.items()]
     if rows:
@@ -125,39 +118,38 @@ def circuit(
     typer.echo(f"wrote {output}" + "".join(f", {x}" for x in (spice, csv, figure) if x))
 
 
-def _spectrum(
-    plan: CircuitPlan, output: Path, csv: Path | None, figure: Path | None, json_: bool
+def _curve(
+    plan: CircuitPlan,
+    curve: Curve,
+    output: Path,
+    csv: Path | None,
+    figure: Path | None,
+    json_: bool,
 ) -> None:
-    """Compute an impedance spectrum and write it."""
-    from nanoslit.circuit.files import write_spectrum, write_table
+    """Write an impedance spectrum or a Ragone plot."""
+    from nanoslit.circuit.files import write_curve, write_table
 
-    spectrum: Any = plan.protocol
-    frequency, z = spectrum.frequency, spectrum.of(plan.circuit)[0]
-    write_spectrum(output, plan.circuit, spectrum, plan.name)
-    unit = {"absolute": "Ohm", "per depth": "Ohm m", "per area": "Ohm m^2"}[plan.circuit.basis]
+    write_curve(output, plan.circuit, curve, plan.name)
+    columns = {f"{c.heading}/{c.unit}": c.values for c in curve.columns.values()}
     if csv is not None:
-        columns = {"frequency/Hz": frequency, f"Re(Z)/{unit}": z.real, f"Im(Z)/{unit}": z.imag}
         write_table(csv, columns)
     if figure is not None:
-        from nanoslit.plotting.circuit import draw_spectrum, save
+        from nanoslit.plotting.circuit import draw_ragone, draw_spectrum
+        from nanoslit.plotting.files import save
 
-        save(draw_spectrum(frequency, z, unit), figure)
+        draw = draw_spectrum if curve.kind == "impedance" else draw_ragone
+        save(draw(curve), figure)
     if json_:
-        typer.echo(
-            json.dumps(
-                {
-                    "name": plan.name, "output": str(output), "unit": unit,
-                    "frequency": frequency.tolist(), "real": z.real.tolist(),
-                    "imag": z.imag.tolist(),
-                }
-            )
-        )  # fmt: skip
+        found: dict[str, Any] = {"name": plan.name, "output": str(output)}
+        found["units"] = {name: c.unit for name, c in curve.columns.items()}
+        found |= {name: c.values for name, c in curve.columns.items()}
+        typer.echo(json_text(found))
         return
     rows = [
-        (f"{f:.4g}", f"{v.real:.5g}", f"{v.imag:.5g}")
-        for f, v in zip(frequency[::10], z[::10], strict=True)
+        tuple(f"{x:.5g}" for x in row)
+        for row in zip(*(v[::5] for v in columns.values()), strict=True)
     ]
-    _table(rows, ("frequency [Hz]", f"Re Z [{unit}]", f"Im Z [{unit}]"))
+    _table(rows, tuple(f"{c.heading} [{c.unit}]" for c in curve.columns.values()))
     typer.echo(f"wrote {output}" + "".join(f", {x}" for x in (csv, figure) if x))
 
 
@@ -167,7 +159,7 @@ def explore(
     output: Output,
     overwrite: Overwrite = False,
     threads: Annotated[
-        int | None, typer.Option("--threads", help="Default: all cores.")
+        int | None, typer.Option("--threads", min=1, help="Default: all cores.")
     ] = None,
     figure: Figure = None,
     json_: Json = False,
@@ -179,15 +171,16 @@ def explore(
     from nanoslit.circuit.explorer import explore as run
     from nanoslit.circuit.files import write_study
 
-    for target in (output, figure):
-        _free(target, overwrite)
+    require_free(output, overwrite=overwrite)
+    _require_figure(figure, overwrite)
     study = read_study(path)
     began = time.perf_counter()
     result = run(study, threads=threads, progress=lambda text: typer.echo(text, err=True))
     wall = time.perf_counter() - began
     write_study(output, result)
     if figure is not None:
-        from nanoslit.plotting.circuit import draw_study, save
+        from nanoslit.plotting.circuit import draw_study
+        from nanoslit.plotting.files import save
 
         save(draw_study(result), figure)
     count = len(result.feasible)
@@ -206,7 +199,7 @@ def explore(
             for i, f in enumerate(result.index_features)
         }
     if json_:
-        typer.echo(json.dumps(summary))
+        typer.echo(json_text(summary))
         return
     typer.echo(
         f"{count} circuits in {wall:.1f} s, {summary['feasible']} within the constraints"
@@ -224,7 +217,7 @@ def explore(
 @app.command()
 def fit(
     paths: Annotated[list[Path], typer.Argument(metavar="CV.csv...", show_default=False)],
-    slits: Annotated[int, typer.Option("--slits", help="Number of slits of the model.")],
+    slits: Annotated[int, typer.Option("--slits", min=1, help="Number of slits of the model.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="JSON file to write.")
     ] = None,
@@ -248,7 +241,10 @@ def fit(
     current_sign: Annotated[
         int, typer.Option("--current-sign", help="-1 if charging currents are negative.")
     ] = 1,
-    starts: Annotated[int, typer.Option("--starts", min=1)] = 12,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Intervals by profile likelihood (slower).")
+    ] = False,
+    starts: Annotated[int, typer.Option("--starts", min=1, help="Of the search.")] = 12,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 1,
     overwrite: Overwrite = False,
     json_: Json = False,
@@ -256,12 +252,11 @@ def fit(
     """Fit a circuit to voltammograms, several scan rates at once."""
     from nanoslit.circuit.fit import fit as run
     from nanoslit.circuit.measurement import read_measurement
-    from nanoslit.units import parse_quantity
 
-    _free(output, overwrite)
+    require_free(output, overwrite=overwrite)
     size = {
-        "mass": None if mass is None else parse_quantity(mass, "kg"),
-        "area": None if area is None else parse_quantity(area, "m^2"),
+        "mass": None if mass is None else quantity("--mass", mass, "kg"),
+        "area": None if area is None else quantity("--area", area, "m^2"),
     }
     kept = None
     if cycles is not None:
@@ -278,9 +273,17 @@ def fit(
             f"{one.scan_rate:.4g} V/s; " + "; ".join(one.notes),
             err=True,
         )
-    zero: float | str = "fit" if pzc == "fit" else parse_quantity(pzc, "V")
+    zero: float | str = "fit" if pzc == "fit" else quantity("--pzc", pzc, "V", positive=False)
     result = run(
-        data, slits, cell=cell, pzc=zero, leak=leak, state=state, starts=starts, seed=seed
+        data,
+        slits,
+        cell=cell,
+        pzc=zero,
+        leak=leak,
+        state=state,
+        starts=starts,
+        seed=seed,
+        profile=profile,
     )
     units = {"gamma": "", "r_c": "Ohm", "r_open": "Ohm", "leak": "Ohm", "pzc": "V"}
     summary = {
@@ -300,18 +303,17 @@ def fit(
         "n_slits": slits, "options": result.circuit.options(),
     }  # fmt: skip
     if output is not None:
-        from nanoslit.atomic import write_text
-
-        write_text(output, json.dumps(summary, indent=1) + "\n")
+        write_json(output, summary)
     if json_:
-        typer.echo(json.dumps(summary))
+        typer.echo(json_text(summary))
         return
     rows = [
         (n, f"{v['value']:.4g}", v["unit"], f"{v['standard_error']:.2g}",
          f"{v['interval'][0]:.4g} .. {v['interval'][1]:.4g}")
         for n, v in summary["values"].items()
     ]  # fmt: skip
-    _table(rows, ("parameter", "value", "unit", "standard error", "95 % interval"))
+    kind = "profile" if profile else "linearised"
+    _table(rows, ("parameter", "value", "unit", "standard error", f"95 % interval, {kind}"))
     line = result.line.misfit if result.line is not None else float("nan")
     typer.echo(
         f"misfit {result.misfit:.2%} of the rms current; transmission line (gamma = 0) "
@@ -349,17 +351,16 @@ def scale(
     from nanoslit.circuit.material import VOLTAGES
     from nanoslit.circuit.options import choose
     from nanoslit.estimates import CARBON_CAPACITANCE
-    from nanoslit.units import parse_quantity
 
-    thickness = _length(film_thickness, "film-thickness")
-    length = _length(sheet_length, "sheet-length")
+    thickness = quantity("--film-thickness", film_thickness, "m")
+    length = quantity("--sheet-length", sheet_length, "m")
     choose("voltage", voltage, VOLTAGES)
     film = film_of(_cell(path, result, case, voltage), thickness, length)
-    window = film.q_max / film.c_slit if upper is None else parse_quantity(upper, "V")
+    window = film.q_max / film.c_slit if upper is None else quantity("--upper", upper, "V")
     middle = window / film.ladder_time
     rates = middle * np.logspace(-2, 1, 10)
     if scan_rate is not None:
-        rates = np.sort(np.append(rates, parse_quantity(scan_rate, "V/s")))
+        rates = np.sort(np.append(rates, quantity("--scan-rate", scan_rate, "V/s")))
     specific, asymmetry = film.capacitance(rates, window)
     summary = {
         "slits": film.slits, "r_path": film.r_path, "r_opening": film.r_opening,
@@ -372,7 +373,7 @@ def scale(
         "wall_capacitance": film.wall_capacitance, "misfit_of_law": film.cell.residual,
     }  # fmt: skip
     if json_:
-        typer.echo(json.dumps(summary))
+        typer.echo(json_text(summary))
         return
     typer.echo(
         f"{film.slits} slits; per depth of the half period: path {film.r_path:.4g} Ohm m, "

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nanoslit.cli import app
+from nanoslit.cli.options import quantity, shared
+from nanoslit.errors import CaseError, LaunchError
 
 if TYPE_CHECKING:
     from nanoslit.job.kinds import Wish
@@ -28,24 +31,6 @@ PASSES_ON = {"ignore_unknown_options": True}
 
 Output = Annotated[Path, typer.Option("--output", "-o", show_default=False)]
 Plans = Annotated[Path, typer.Argument(metavar="PLAN.toml", show_default=False)]
-Ranks = Annotated[
-    int | None, typer.Option(help="MPI ranks; cores of a sweep. By default from the mesh.")
-]
-Memory = Annotated[
-    str | None, typer.Option(metavar="AMOUNT", help="Of one rank, such as '2 GB'.")
-]
-Time = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Limit of one attempt, such as '4 h'.")
-]
-SiteFile = Annotated[
-    Path | None,
-    typer.Option("--site", metavar="FILE", help="Default: $NANOSLIT_SITE, jobs/site.env."),
-]
-Scheduler = Annotated[
-    str | None, typer.Option(metavar="slurm|pbs", help="By default the site's.")
-]
-Submit = Annotated[bool, typer.Option("--submit", help="Write and submit.")]
-Print = Annotated[bool, typer.Option("--print", help="Print, write nothing.")]
 Mode = Annotated[
     str,
     typer.Option(
@@ -55,20 +40,54 @@ Mode = Annotated[
 ]
 
 
-def _wish(ranks: int | None, memory: str | None, time: str | None) -> Wish:
-    from nanoslit.job.kinds import Wish
-    from nanoslit.units import parse_quantity
+@dataclass(frozen=True)
+class _Asked:
+    """What is wished of a job, where it is to run, and what to do with its script."""
 
-    return Wish(
+    site: Site
+    wish: Wish
+    submit: bool
+    show: bool
+
+
+def _asked(
+    ranks: Annotated[
+        int | None, typer.Option(help="MPI ranks; cores of a sweep. By default from the mesh.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="AMOUNT", help="Of one rank, such as '2 GB'.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Limit of one attempt, such as '4 h'.")
+    ] = None,
+    site: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: $NANOSLIT_SITE, jobs/site.env."),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="slurm|pbs", help="By default the site's.")
+    ] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Write and submit.")] = False,
+    show: Annotated[bool, typer.Option("--print", help="Print, write nothing.")] = False,
+) -> Any:
+    """Return what every job is asked for."""
+    from nanoslit.job.kinds import Wish
+    from nanoslit.job.site import read_site
+
+    if submit and show:
+        raise CaseError("--submit and --print are both given; keep one of them")
+    wish = Wish(
         ranks,
-        None if memory is None else parse_quantity(memory, "byte"),
-        None if time is None else parse_quantity(time, "s"),
+        None if memory is None else quantity("--memory", memory, "byte"),
+        None if time is None else quantity("--time", time, "s"),
     )
+    return _Asked(read_site(site, scheduler), wish, submit, show)
+
+
+asks = shared("asked", _asked)
 
 
 def _mode(mode: str) -> str:
-    from nanoslit.errors import CaseError
-
     if mode not in ("allocation", "dask"):
         raise CaseError(f"--mode {mode}: is neither allocation nor dask")
     return mode
@@ -85,17 +104,13 @@ def _plan(path: Path) -> Plan:
 
 
 def _finish(
-    jobs: list[Job], scripts: list[Path], site: Site, *, submit: bool, show: bool,
-    first: Path | None = None,
-) -> None:  # fmt: skip
+    jobs: list[Job], scripts: list[Path], asked: _Asked, first: Path | None = None
+) -> None:
     """Print, or write and perhaps submit scripts (``first`` submits them all)."""
     from nanoslit import atomic
-    from nanoslit.errors import CaseError
     from nanoslit.job.script import quoted, submission, text_of
 
-    if submit and show:
-        raise CaseError("--submit and --print are both given; keep one of them")
-    here = str(Path.cwd())
+    site, here = asked.site, str(Path.cwd())
     texts = {
         path: text_of(one, site, str(path.absolute()), here)
         for one, path in zip(jobs, scripts, strict=True)
@@ -104,7 +119,7 @@ def _finish(
         title = f"Submits the jobs of this folder:  bash {quoted([str(first)])}"
         paths = [str(path.absolute()) for path in scripts]
         texts[first] = submission(paths, site, title)
-    if show:
+    if asked.show:
         for path, text in texts.items():
             typer.echo(f"# --- {path}" if len(texts) > 1 else text, nl=len(texts) > 1)
             if len(texts) > 1:
@@ -116,7 +131,7 @@ def _finish(
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_text(path, text)
     words = ["bash", str(first)] if first else [_submitter(site), str(scripts[0])]
-    if submit:
+    if asked.submit:
         _submit(words)
     else:
         typer.echo(f"wrote {', '.join(map(str, texts))}; submit with: {quoted(words)}")
@@ -128,8 +143,6 @@ def _submitter(site: Site) -> str:
 
 def _submit(words: list[str]) -> None:
     import subprocess
-
-    from nanoslit.errors import LaunchError
 
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
@@ -145,53 +158,42 @@ def _submit(words: list[str]) -> None:
 
 
 @job.command()
+@asks
 def solve(
     cases: Annotated[list[Path], typer.Argument(metavar="CASE.toml...", show_default=False)],
     output: Output,
-    ranks: Ranks = None,
-    memory: Memory = None,
-    time: Time = None,
-    site_file: SiteFile = None,
-    scheduler: Scheduler = None,
-    submit: Submit = False,
-    show: Print = False,
+    *,
+    asked: _Asked,
 ) -> None:
     """Solve a case on many ranks into RESULT.h5, or several in an array into a folder."""
     from nanoslit.casefile import read_case
     from nanoslit.job.kinds import solve_job
-    from nanoslit.job.site import read_site
 
-    site, wish = read_site(site_file, scheduler), _wish(ranks, memory, time)
     read = [read_case(path) for path in cases]
-    made = solve_job(read, [str(p) for p in cases], str(output), site, wish)
+    made = solve_job(read, [str(p) for p in cases], str(output), asked.site, asked.wish)
     script = output / "solve.job.sh" if len(cases) > 1 else output.with_suffix(".job.sh")
-    _finish([made], [script], site, submit=submit, show=show)
+    _finish([made], [script], asked)
 
 
 @job.command()
+@asks
 def sweep(
     plan: Plans,
     output: Output,
     mode: Mode = "allocation",
-    ranks: Ranks = None,
-    memory: Memory = None,
-    time: Time = None,
-    site_file: SiteFile = None,
-    scheduler: Scheduler = None,
-    submit: Submit = False,
-    show: Print = False,
+    *,
+    asked: _Asked,
 ) -> None:
     """Compute the points of a plan into a sweep's folder."""
     from nanoslit.job.kinds import sweep_job
-    from nanoslit.job.site import read_site
 
-    site, wish = read_site(site_file, scheduler), _wish(ranks, memory, time)
-    made = sweep_job(_plan(plan), str(plan), str(output), site, wish, _mode(mode))
+    made = sweep_job(_plan(plan), str(plan), str(output), asked.site, asked.wish, _mode(mode))
     script = output.with_name(f"{output.name}.job.sh")
-    _finish([made], [script], site, submit=submit, show=show)
+    _finish([made], [script], asked)
 
 
 @job.command(context_settings=PASSES_ON)
+@asks
 def discover(
     results: Annotated[
         list[str],
@@ -201,26 +203,23 @@ def discover(
         ),
     ],
     output: Output = Path("LAW.json"),
-    ranks: Ranks = None,
-    memory: Memory = None,
-    time: Time = None,
-    site_file: SiteFile = None,
-    scheduler: Scheduler = None,
-    submit: Submit = False,
-    show: Print = False,
+    *,
+    asked: _Asked,
 ) -> None:  # fmt: skip
     """Search for the law behind result files, on islands spread over the ranks."""
     from nanoslit.job.kinds import discover_job
     from nanoslit.job.script import quoted
-    from nanoslit.job.site import read_site
 
-    site, wish = read_site(site_file, scheduler), _wish(ranks, memory, time)
-    made = discover_job(quoted(results), str(output), site, wish)
+    for word in results:
+        if word.endswith(".h5") and not Path(word).exists():
+            raise CaseError(f"{word}: no such file")
+    made = discover_job(quoted(results), str(output), asked.site, asked.wish)
     script = output.with_suffix(".job.sh")
-    _finish([made], [script], site, submit=submit, show=show)
+    _finish([made], [script], asked)
 
 
 @job.command()
+@asks
 def pipeline(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="PLAN.toml|CASE.toml...", show_default=False)
@@ -235,13 +234,8 @@ def pipeline(
     discover_options: Annotated[
         str, typer.Option("--discover", metavar="OPTIONS", help="More options of discover.")
     ] = "",
-    ranks: Ranks = None,
-    memory: Memory = None,
-    time: Time = None,
-    site_file: SiteFile = None,
-    scheduler: Scheduler = None,
-    submit: Submit = False,
-    show: Print = False,
+    *,
+    asked: _Asked,
 ) -> None:  # fmt: skip
     """Solve, then discover, then explore: three jobs, each waiting for the one before.
 
@@ -250,25 +244,33 @@ def pipeline(
     from nanoslit.casefile import read_case
     from nanoslit.job.pipeline import pipeline_of_cases, pipeline_of_plan
     from nanoslit.job.script import quoted
-    from nanoslit.job.site import read_site
 
-    site, wish = read_site(site_file, scheduler), _wish(ranks, memory, time)
-    more, study = (
-        quoted(shlex.split(discover_options)),
-        None if explore is None else str(explore),
-    )
+    if explore is not None and not explore.is_file():
+        raise CaseError(f"--explore {explore}: no such file")
+    try:
+        more = quoted(shlex.split(discover_options))
+    except ValueError as error:
+        raise CaseError(f"--discover {discover_options!r}: {error}") from None
+    study = None if explore is None else str(explore)
     if _is_plan(inputs):
         made = pipeline_of_plan(
-            _plan(inputs[0]), str(inputs[0]), str(output), site, wish, _mode(mode), study, more
+            _plan(inputs[0]),
+            str(inputs[0]),
+            str(output),
+            asked.site,
+            asked.wish,
+            _mode(mode),
+            study,
+            more,
         )
     else:
         cases = [read_case(path) for path in inputs]
         paths = [str(path) for path in inputs]
-        made = pipeline_of_cases(cases, paths, str(output), site, wish, study, more)
+        made = pipeline_of_cases(cases, paths, str(output), asked.site, asked.wish, study, more)
     folder = output / "jobs"
     names = ("1-solve.sh", "2-discover.sh", "3-explore.sh")
     scripts = [folder / name for name in names]
-    _finish(made, scripts, site, submit=submit, show=show, first=folder / "submit.sh")
+    _finish(made, scripts, asked, folder / "submit.sh")
 
 
 def _is_plan(paths: list[Path]) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nanoslit.cli import app
+from nanoslit.cli.options import require_free
 from nanoslit.errors import CaseError
 
 if TYPE_CHECKING:
@@ -45,10 +46,7 @@ def predict(
     """
     from nanoslit.study.predict import deviations, train
 
-    if output.exists() and not overwrite:
-        raise CaseError(f"{output}: exists already; choose another name or add --overwrite")
-    if not output.parent.is_dir():
-        raise CaseError(f"{output}: folder {output.parent} does not exist; make it first")
+    require_free(output, overwrite=overwrite)
     if plan is not None and set_:
         raise CaseError("--plan and --set: give one of the two; a plan holds its own case")
     if (plan is not None) != (output.suffix == ".csv"):

@@ -6,11 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanoslit.launch import CHECKPOINTED, Child, explain_exit, start
+from nanoslit.scratch import Scratch
 
 if TYPE_CHECKING:
     from nanoslit.cli.progress import Reporter
@@ -30,7 +30,7 @@ def run_on_ranks(words: list[str], ranks: int, reporter: Reporter) -> int:
     """
     from nanoslit.cli.progress import StopRequest
 
-    with tempfile.TemporaryDirectory(prefix="ns-") as folder, StopRequest() as stop:
+    with Scratch() as folder, StopRequest() as stop:
         beat = reporter.heartbeat or Path(folder) / "heartbeat.json"
         beat.unlink(missing_ok=True)
         bar = sys.stderr.isatty()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nanoslit.cli import app
+from nanoslit.cli.options import require_free
 
 if TYPE_CHECKING:
     from nanoslit.results.basis import Basis
@@ -33,6 +32,7 @@ def show(
     per: Per = "depth",
 ) -> None:
     """Summarise a result: CV area, capacitance, law of every opening, balances, cost."""
+    from nanoslit.atomic import json_text
     from nanoslit.results.basis import basis
     from nanoslit.results.files import read_case_of, read_summary
 
@@ -49,7 +49,7 @@ def show(
         },
     }
     if as_json:
-        typer.echo(json.dumps(_plain(summary), indent=1, allow_nan=False))
+        typer.echo(json_text(summary, indent=1))
         return
     _print(path, summary, chosen)
     if per != "depth" and case.electrode.stern_capacitance is None:
@@ -70,15 +70,6 @@ _EXTENSIVE = {
 
 def _scaled(value: float | None, chosen: Basis) -> float | None:
     return None if value is None else value * chosen.factor
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold: NaN becomes null."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print(path: Path, summary: dict[str, Any], chosen: Basis) -> None:
@@ -237,8 +228,11 @@ def plot(
 ) -> None:
     """Draw a result: CV, current parts, resistances, fields."""
     from nanoslit.plotting import simulation
+    from nanoslit.plotting.files import require_ending, save
 
-    simulation.save(simulation.plot(path, what, per, snapshot), output)
+    require_ending(output)
+    require_free(output, overwrite=True)
+    save(simulation.plot(path, what, per, snapshot), output)
     typer.echo(f"wrote {output}")
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from nanoslit.cli import app
+from nanoslit.cli.options import quantity
 from nanoslit.errors import CaseError, NanoslitError
 
 __all__ = ["run"]
@@ -29,7 +30,7 @@ def run(
         ),
     ],
     ranks: Annotated[
-        int, typer.Option(help="Start this many MPI ranks (without mpirun in front).")
+        int, typer.Option(min=1, help="Start this many MPI ranks (without mpirun in front).")
     ] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the newest good checkpoint.")
@@ -67,9 +68,8 @@ def run(
     from nanoslit.cli.progress import Reporter
     from nanoslit.cli.ranks import run_on_ranks
     from nanoslit.parallel import under_launcher
-    from nanoslit.units import parse_quantity
 
-    every = parse_quantity(checkpoint_every, "s")
+    every = quantity("--checkpoint-every", checkpoint_every, "s")
     changes = [*(set_ or ()), *_snapshot_changes(snapshots)]
     if ranks != 1:
         if under_launcher():

@@ -33,7 +33,7 @@ def study(
 ) -> None:
     """Sweep, law, circuits against the solved cells, design space, claims, report.
 
-    Options replace those of the plan's table [study]. Ended at any point (a signal gives
+    Options replace those of the plan's table 'study'. Ended at any point (a signal gives
     exit code 85), the same command continues.
     """
     from nanoslit.study.pipeline import run_study
@@ -45,37 +45,51 @@ def study(
 
 
 def _print(found: dict[str, Any]) -> None:
+    from nanoslit.findings.verdict import FAILS, HOLDS, IN_PART, NOT_TESTED
+    from nanoslit.study.compare import MODELS
+
     typer.echo(f"\nlaw found: trans-slit voltage = {found['law']}")
     for key in ("verdict", "remark"):
         if found.get(key):
             typer.echo(f"  {found[key]}")
-    typer.echo("\nfit of R_c (1 - gamma |Q|/Q_max) to all openings, and circuit against cell:")
     cells = found["cells"]
+    pooled = [c["parameters"]["pooled"] for c in cells]
+    rows = {
+        "R_c [Ohm m]": [f"{p['r_c']:.4g}" for p in pooled],
+        "gamma": [f"{p['gamma']:.3f}" for p in pooled],
+        "voltage missed": [_percent(p["residual"]) for p in pooled],
+    }
+    sizes = [f"{c['slit_size'] * 1e9:.3g} nm" for c in cells]
+    typer.echo("\nR_c (1 - gamma |Q|/Q_max), fitted to all openings of a slit size:")
+    _echo_rows({"slit size": sizes, **rows})
     names = list(dict.fromkeys(n for c in cells for n in c["outcomes"]))
-    width = max([9, *map(len, names)])
+    off = {
+        n: [_percent(c["outcomes"].get(n, {}).get("deviation")) for c in cells] for n in names
+    }
     typer.echo(
-        "  d/nm  R_c/(Ohm m)  gamma   misfit | " + "  ".join(f"{n:>{width}}" for n in names)
+        "\nhow far the current of each circuit is off the solved one (L2 norm, last cycle):"
     )
-    for c in cells:
-        pooled = c["parameters"]["pooled"]
-        numbers = "  ".join(
-            f"{_percent(c['outcomes'].get(n, {}).get('deviation')):>{width}}" for n in names
-        )
-        typer.echo(
-            f"  {c['slit_size'] * 1e9:4.3g}  {pooled['r_c']:11.4g}  {pooled['gamma']:5.3f}  "
-            f"{_percent(pooled['residual']):>7} | {numbers}"
-        )
-    typer.echo("  (L2 norm over the last cycle; refitted circuits were fitted to this curve)")
+    _echo_rows({"circuit": sizes, **off}, MODELS)
     words = [c["verdict"] for c in found["claims"]]
-    counts = ", ".join(f"{w}: {words.count(w)}" for w in dict.fromkeys(words))
+    order = (HOLDS, IN_PART, FAILS, NOT_TESTED)
+    counts = ", ".join(f"{words.count(w)} {w}" for w in order if w in words)
     typer.echo(f"\nclaims of the paper: {counts}")
     state = "everything was cached" if not found["computed"] else "done"
     typer.echo(f"\n{state}; report: {found['report']}")
 
 
+def _echo_rows(rows: dict[str, list[str]], meaning: dict[str, str] | None = None) -> None:
+    """Print a table: a line for each name, a column for each slit size."""
+    names = max(map(len, rows))
+    width = max(len(text) for row in rows.values() for text in row)
+    for name, row in rows.items():
+        line = f"  {name:<{names}}  " + "  ".join(f"{text:>{width}}" for text in row)
+        typer.echo(f"{line}  {(meaning or {}).get(name, '')}".rstrip())
+
+
 def _percent(value: float | None) -> str:
     known = value is not None and math.isfinite(value)
-    return f"{100 * (value or 0.0):.2f} %" if known else "none"
+    return f"{100 * (value or 0.0):.2f} %" if known else "-"
 
 
 @app.command()

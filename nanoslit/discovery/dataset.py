@@ -104,7 +104,9 @@ def _numbers(cells: list[str]) -> NDArray[Any]:
 def _read_hdf5(path: Path) -> Table:
     import h5py
 
-    with h5py.File(path) as file:
+    from nanoslit.results.sealed import open_sealed
+
+    with open_sealed(path) as file:
         sets = {k: v for k, v in file.items() if isinstance(v, h5py.Dataset)}
         table = {k: np.asarray(v) for k, v in sets.items() if v.ndim == 1}
     if len({len(c) for c in table.values()}) > 1:
@@ -300,30 +302,25 @@ def read_traces(path: str | Path) -> CaseTraces:
     LawError
         If the case has no openings between slits, or two electrodes.
     """
-    import h5py
+    from nanoslit.results.sealed import open_sealed
 
     path = Path(path)
     if not path.is_file():
         raise ResultFileError(f"no result file {str(path)!r}")
-    try:
-        with h5py.File(path) as file:
-            if "traces" not in file:
-                raise ResultFileError(
-                    f"{str(path)!r} has no group 'traces': it is not a result of "
-                    "'nanoslit run'; for other tables use --table"
-                )
-            group = file["traces"]
-            missing = [n for n in TRACE_NAMES if n not in group]
-            if missing:
-                raise ResultFileError(f"the traces of {str(path)!r} lack {missing}")
-            data = {n: np.asarray(group[n]) for n in TRACE_NAMES}
-            if "slit_ion_content" in group:
-                data["slit_ion_content"] = np.asarray(group["slit_ion_content"])
-            case = _case_text(file, path)
-    except OSError as error:
-        if isinstance(error, ResultFileError):
-            raise
-        raise ResultFileError(f"cannot read {str(path)!r} as HDF5: {error}") from None
+    with open_sealed(path) as file:
+        if "traces" not in file:
+            raise ResultFileError(
+                f"{str(path)!r} has no group 'traces': it is not a result of "
+                "'nanoslit run'; for other tables use --table"
+            )
+        group = file["traces"]
+        missing = [n for n in TRACE_NAMES if n not in group]
+        if missing:
+            raise ResultFileError(f"the traces of {str(path)!r} lack {missing}")
+        data = {n: np.asarray(group[n]) for n in TRACE_NAMES}
+        if "slit_ion_content" in group:
+            data["slit_ion_content"] = np.asarray(group["slit_ion_content"])
+        case = _case_text(file, path)
     if data["trans_slit_voltage"].ndim != 2 or data["trans_slit_voltage"].shape[1] == 0:
         raise LawError(
             f"{str(path)!r} has no opening between two slits of one electrode (shape of "

@@ -7,7 +7,7 @@ become table look-ups. Number 0 is dimensionless.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanoslit.discovery.tokens import (
+    BINARY,
     CUBE,
     DIV,
     INV,
@@ -27,7 +28,14 @@ from nanoslit.discovery.tokens import (
 )
 from nanoslit.errors import LawError
 
-__all__ = ["CONSTANT_UNITS", "DimensionTable", "Exponents", "exponents", "unit_text"]
+__all__ = [
+    "CONSTANT_UNITS",
+    "DimensionTable",
+    "Exponents",
+    "exponents",
+    "monomial_tokens",
+    "unit_text",
+]
 
 Exponents = tuple[Fraction, ...]
 BASE = ("m", "kg", "s", "A", "K", "mol", "cd")
@@ -217,6 +225,36 @@ class DimensionTable:
             *_monomials(columns, keys, codes),
         )
 
+    def with_products(
+        self, rows: Sequence[Sequence[int]]
+    ) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int64]]:
+        """Return the monomials with more of them, in postfix order, put first."""
+        by_dimension: list[list[Sequence[int]]] = []
+        for d, (a, b) in enumerate(self.monomial_range.tolist()):
+            more = [r for r in rows if self._dimension(r) == d] * SUGGESTED_WEIGHT
+            known = [self.monomials[k, : self.monomial_sizes[k]].tolist() for k in range(a, b)]
+            by_dimension.append([*more, *known])
+        return _packed(by_dimension)
+
+    def _dimension(self, row: Sequence[int]) -> int:
+        """Return the dimension of a product in postfix order; -1 if not in the table."""
+        stack: list[int] = []
+        unary = {SQUARE: self.square, CUBE: self.cube, INV: self.inverse, SQRT: self.root}
+        for token in row:
+            if token >= VARIABLE:
+                d = int(self.variables[token - VARIABLE])
+            elif token < BINARY:
+                d = 0
+            elif token in unary:
+                d = int(unary[token][stack.pop()])
+            else:
+                b, a = stack.pop(), stack.pop()
+                d = int((self.product if token == MUL else self.quotient)[a, b])
+            if d < 0:
+                return -1
+            stack.append(d)
+        return stack[0] if stack else -1
+
     @property
     def count(self) -> int:
         """Number of dimensions."""
@@ -326,6 +364,7 @@ def _smallest(
 
 LARGEST_MONOMIALS = 64  # of one dimension
 LONGEST_MONOMIAL = 13
+SUGGESTED_WEIGHT = 3  # a suggested product stands for so many
 
 
 def _monomials(
@@ -356,35 +395,47 @@ def _monomials(
         level = list(new.items())
         if len(level) > 60_000:
             break
-    rows: list[list[int]] = []
-    ranges = np.zeros((len(keys), 2), dtype=np.int64)
+    by_dimension: list[list[Sequence[int]]] = []
     for d in range(len(keys)):
         best = sorted(found.get(d, []), key=lambda p: sum(map(abs, p)))
-        texts = [_monomial_tokens(p, codes) for p in best[:LARGEST_MONOMIALS]]
-        ranges[d, 0] = len(rows)
-        rows += [t for t in texts if 0 < len(t) <= LONGEST_MONOMIAL]
-        ranges[d, 1] = len(rows)
-    table = np.zeros((max(len(rows), 1), LONGEST_MONOMIAL), dtype=np.int16)
+        texts = [monomial_tokens(p, codes) for p in best[:LARGEST_MONOMIALS]]
+        by_dimension.append([t for t in texts if 0 < len(t) <= LONGEST_MONOMIAL])
+    return _packed(by_dimension)
+
+
+def _packed(
+    by_dimension: Sequence[Sequence[Sequence[int]]],
+) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int64]]:
+    """Return rows, their lengths, and first and last + 1 of each dimension."""
+    rows = [row for group in by_dimension for row in group]
+    ends = np.cumsum([len(group) for group in by_dimension])
+    ranges = np.stack([ends - [len(group) for group in by_dimension], ends], axis=1)
+    table = np.zeros((max(len(rows), 1), max(map(len, rows), default=1)), dtype=np.int16)
     for k, row in enumerate(rows):
         table[k, : len(row)] = row
-    return table, np.array([len(r) for r in rows] or [0], dtype=np.int16), ranges
+    sizes = np.array([len(r) for r in rows] or [0], dtype=np.int16)
+    return table, sizes, ranges.astype(np.int64)
 
 
-def _monomial_tokens(powers: Sequence[int], codes: set[int]) -> list[int]:
+def monomial_tokens(powers: Sequence[int], codes: Collection[int]) -> list[int]:
     """Return postfix tokens of a product of powers; empty if it needs a constant."""
+
+    def power(variable: int, p: int) -> list[int]:
+        if p == 1:
+            return [variable]
+        if p % 2 == 0 and SQUARE in codes:
+            return [*power(variable, p // 2), SQUARE]
+        return [*power(variable, p - 1), variable, MUL]
 
     def product(sign: int) -> list[int]:
         tokens: list[int] = []
         for j, p in enumerate(powers):
-            if p * sign <= 0:
-                continue
-            factor = [VARIABLE + j]
-            if abs(p) == 2:
-                factor = [*factor, SQUARE] if SQUARE in codes else [*factor, *factor, MUL]
-            tokens += [*factor, MUL] if tokens else factor
+            if p * sign > 0:
+                factor = power(VARIABLE + j, abs(p))
+                tokens += [*factor, MUL] if tokens else factor
         return tokens
 
     top, bottom = product(1), product(-1)
     if not top:
-        return [*bottom, INV] if INV in codes else []
+        return [*bottom, INV] if bottom and INV in codes else []
     return [*top, *bottom, DIV] if bottom else top

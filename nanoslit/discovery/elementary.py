@@ -15,7 +15,7 @@ import numpy as np
 
 from nanoslit.discovery.compiled import compiled_exactly, intrinsic
 
-__all__ = ["cos_row", "exp_row", "log_row", "sin_row", "tanh_row"]
+__all__ = ["cos_row", "cosh_row", "exp_row", "log_row", "sin_row", "sinh_row", "tanh_row"]
 
 MAGIC = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to a whole number
 LOG2E = 1.4426950408889634
@@ -93,15 +93,6 @@ def as_float(context: Any, x: Any) -> Any:
 
 
 @compiled_exactly
-def _within(u, limit):
-    """Return whether all |u| <= limit; a sum, because the compiler vectorises sums."""
-    outside = 0
-    for i in range(u.shape[0]):
-        outside += 0 if abs(u[i]) <= limit else 1
-    return outside == 0
-
-
-@compiled_exactly
 def _power(x):
     """Return exp(x) - 2**k and 2**k for |x| <= 709."""
     shifted = as_float(as_bits(x * LOG2E + MAGIC))
@@ -124,10 +115,12 @@ def _power(x):
 @compiled_exactly
 def exp_row(u, y):
     """Write exp(u) to y, NaN above 709, 0 below -708; return whether all are finite."""
-    if _within(u, LARGEST_POWER):
-        for i in range(u.shape[0]):
-            excess, scale = _power(u[i])
-            y[i] = excess + scale
+    outside = 0
+    for i in range(u.shape[0]):
+        excess, scale = _power(u[i])
+        y[i] = excess + scale
+        outside += 0 if abs(u[i]) <= LARGEST_POWER else 1
+    if outside == 0:
         return True
     bad = 0
     for i in range(u.shape[0]):
@@ -137,6 +130,33 @@ def exp_row(u, y):
         y[i] = value if x >= -708.0 else (0.0 if x < -708.0 else np.nan)
         bad += 0 if x <= 709.0 else 1
     return bad == 0
+
+
+@compiled_exactly
+def sinh_row(u, y):
+    """Write sinh(u) to y, NaN beyond 700; return whether all are finite."""
+    outside = 0
+    for i in range(u.shape[0]):
+        inside = abs(u[i]) <= LARGEST_POWER
+        excess, scale = _power(abs(u[i]) if inside else 0.0)
+        e = excess + (scale - 1.0)
+        value = 0.5 * (e + e / (e + 1.0))
+        y[i] = (value if u[i] >= 0 else -value) if inside else np.nan
+        outside += 0 if inside else 1
+    return outside == 0
+
+
+@compiled_exactly
+def cosh_row(u, y):
+    """Write cosh(u) to y, NaN beyond 700; return whether all are finite."""
+    outside = 0
+    for i in range(u.shape[0]):
+        inside = abs(u[i]) <= LARGEST_POWER
+        excess, scale = _power(abs(u[i]) if inside else 0.0)
+        e = excess + scale
+        y[i] = 0.5 * (e + 1.0 / e) if inside else np.nan
+        outside += 0 if inside else 1
+    return outside == 0
 
 
 @compiled_exactly
@@ -162,10 +182,9 @@ def log_row(u, y):
     """Write the natural logarithm of u to y, NaN below 1e-300; return whether none is."""
     bad = 0
     for i in range(u.shape[0]):
+        y[i] = _logarithm(u[i])
         bad += 0 if (u[i] > 1e-300) & (u[i] < 1.7e308) else 1
     if bad == 0:
-        for i in range(u.shape[0]):
-            y[i] = _logarithm(u[i])
         return True
     for i in range(u.shape[0]):
         x = u[i]
@@ -192,13 +211,14 @@ def _sine(r, turns):
 @compiled_exactly
 def sin_row(u, y):
     """Write sin(u) to y."""
-    if _within(u, LARGEST_ANGLE):
-        for i in range(u.shape[0]):
-            x = u[i]
-            shifted = as_float(as_bits(x * ONE_OVER_PI + MAGIC))
-            k = shifted - MAGIC
-            y[i] = _sine(x - k * PI[0] - k * PI[1] - k * PI[2], as_bits(shifted))
-    else:
+    outside = 0
+    for i in range(u.shape[0]):
+        x = u[i]
+        shifted = as_float(as_bits(x * ONE_OVER_PI + MAGIC))
+        k = shifted - MAGIC
+        y[i] = _sine(x - k * PI[0] - k * PI[1] - k * PI[2], as_bits(shifted))
+        outside += 0 if abs(x) <= LARGEST_ANGLE else 1
+    if outside:
         for i in range(u.shape[0]):
             y[i] = np.sin(u[i])
 
@@ -206,13 +226,14 @@ def sin_row(u, y):
 @compiled_exactly
 def cos_row(u, y):
     """Write cos(u) to y."""
-    if _within(u, LARGEST_ANGLE):
-        for i in range(u.shape[0]):
-            x = u[i]
-            shifted = as_float(as_bits(x * ONE_OVER_PI - 0.5 + MAGIC))
-            k = shifted - MAGIC + 0.5
-            y[i] = _sine(x - k * PI[0] - k * PI[1] - k * PI[2], as_bits(shifted) + 1)
-    else:
+    outside = 0
+    for i in range(u.shape[0]):
+        x = u[i]
+        shifted = as_float(as_bits(x * ONE_OVER_PI - 0.5 + MAGIC))
+        k = shifted - MAGIC + 0.5
+        y[i] = _sine(x - k * PI[0] - k * PI[1] - k * PI[2], as_bits(shifted) + 1)
+        outside += 0 if abs(x) <= LARGEST_ANGLE else 1
+    if outside:
         for i in range(u.shape[0]):
             y[i] = np.cos(u[i])
 
@@ -228,9 +249,11 @@ def _tangent(x):
 @compiled_exactly
 def tanh_row(u, y):
     """Write tanh(u) to y."""
-    if _within(u, FLAT):
-        for i in range(u.shape[0]):
-            y[i] = _tangent(u[i])
+    outside = 0
+    for i in range(u.shape[0]):
+        y[i] = _tangent(u[i])
+        outside += 0 if abs(u[i]) <= FLAT else 1
+    if outside == 0:
         return
     for i in range(u.shape[0]):
         x = u[i]

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanoslit.discovery import formula, kernels
-from nanoslit.discovery.dimensions import NONE, Exponents
-from nanoslit.discovery.problem import PackedData, Problem, SearchSettings
+from nanoslit.discovery.packed import PackedData
+from nanoslit.discovery.problem import Problem, SearchSettings
 from nanoslit.discovery.tokens import (
     ABS,
     ADD,
@@ -45,7 +45,6 @@ __all__ = [
     "Form",
     "autocorrelation_time",
     "block_jackknife",
-    "constant_units",
     "data_for_forms",
     "fit",
     "pole",
@@ -294,36 +293,9 @@ def data_for_forms(problem: Problem, settings: SearchSettings) -> PackedData:
 
 def misfit(form: Form, data: PackedData) -> float:
     """Return the mean square misfit [-]; WORST if not finite."""
-    out = np.zeros(1)
-    kernels.score_rows(
-        form.tokens[None],
-        np.array([len(form.tokens)]),
-        form.constants[None],
-        data.bounds,
-        data.W,
-        data.columns,
-        data.w,
-        data.wy,
-        data.norm,
-        data.flags,
-        out,
-        np.zeros((1, data.norm.shape[0], 2)),
-    )
-    # the closed form loses what is below rounding of the target: sum the squares
-    if out[0] >= kernels.WORST:
-        return float(out[0])
-    values = np.empty((1, data.length))
-    kernels.evaluate_rows(
-        form.tokens[None],
-        np.array([len(form.tokens)]),
-        form.constants[None],
-        data.bounds,
-        data.W,
-        data.columns,
-        values,
-    )
-    error = float(data.w @ (data.y - values[0]) ** 2)
-    return error if np.isfinite(error) else kernels.WORST
+    n = np.array([len(form.tokens)])
+    errors, _ = data.score(form.tokens[None], n, form.constants[None])
+    return float(errors[0])
 
 
 def fit(form: Form, data: PackedData, steps: int = 50, tau: float | None = None) -> Form:
@@ -346,22 +318,7 @@ def fit(form: Form, data: PackedData, steps: int = 50, tau: float | None = None)
         With constants, misfit and covariance.
     """
     C = form.constants.copy()
-    A = np.zeros((data.norm.shape[0], 2))
-    _, count = kernels.fit_constants(
-        form.tokens,
-        len(form.tokens),
-        C,
-        data.bounds,
-        data.W,
-        data.columns,
-        data.w,
-        data.y,
-        data.wy,
-        data.norm,
-        data.flags,
-        steps,
-        A,
-    )
+    _, count, _ = data.fit(form.tokens, C, steps)
     fitted = replace(form, constants=C)
     error = misfit(fitted, data)
     covariance, place = _covariance(fitted, data, error, tau)
@@ -370,57 +327,24 @@ def fit(form: Form, data: PackedData, steps: int = 50, tau: float | None = None)
         error=error,
         covariance=covariance,
         place=place,
-        evaluations=form.evaluations + int(count),
+        evaluations=form.evaluations + count,
     )
 
 
 def _covariance(
     form: Form, data: PackedData, error: float, tau: float | None
 ) -> tuple[Array | None, NDArray[np.int64]]:
-    leaves = form.leaves
-    place = np.zeros((len(leaves) + 2, data.sets), dtype=np.int64)
-    n = len(form.tokens)
-    m = int(kernels.place_parameters(form.tokens, n, data.sets, data.flags, leaves, place))
+    H, place = data.curvature(form.tokens, form.constants, form.leaves)
+    m = len(H)
     if m == 0 or error >= kernels.WORST:
         return None, place
-    H, gradient = np.zeros((m, m)), np.zeros(m)
-    A = np.zeros((data.norm.shape[0], 2))
-    A[:, 0] = 1.0
-    D = np.empty((max(len(leaves), 1), data.W.shape[1]))
-    kernels.normal_equations(
-        form.tokens,
-        n,
-        form.constants,
-        data.bounds,
-        data.W,
-        data.columns,
-        data.w,
-        data.y,
-        data.norm,
-        data.flags,
-        A,
-        leaves,
-        place,
-        D,
-        H,
-        gradient,
-    )
     size = np.sqrt(np.maximum(np.diag(H), 1e-300))
     if not np.all(np.isfinite(H)) or data.length <= m:
         return None, place
     inverse = np.linalg.pinv(H / np.outer(size, size), rcond=1e-13)
     if tau is None:
-        values = np.empty((1, data.length))
-        kernels.evaluate_rows(
-            form.tokens[None],
-            np.array([n]),
-            form.constants[None],
-            data.bounds,
-            data.W,
-            data.columns,
-            values,
-        )
-        tau = autocorrelation_time((data.y - values[0]) * np.sqrt(data.w), data)
+        residual = data.arrays.y - data.values(form.tokens, form.constants)
+        tau = autocorrelation_time(residual * np.sqrt(data.arrays.w), data)
     variance = error / max(data.length / tau - m, 1.0)
     return inverse / np.outer(size, size) * variance, place
 
@@ -431,8 +355,9 @@ def autocorrelation_time(residual: Array, data: PackedData) -> float:
     The sum ends at the first correlation that is not positive; data sets are averaged.
     """
     times = []
-    for g in np.unique(data.bounds[:, 2]):
-        rows = np.concatenate([np.arange(a, b) for a, b, k in data.bounds if k == g])
+    bounds = data.arrays.bounds
+    for g in np.unique(bounds[:, 2]):
+        rows = np.concatenate([np.arange(a, b) for a, b, k in bounds if k == g])
         r = residual[rows] - residual[rows].mean()
         spectrum = np.abs(np.fft.rfft(r, 2 * len(r))) ** 2
         c = np.fft.irfft(spectrum)[: len(r)]
@@ -536,94 +461,3 @@ def _denominators(tokens: NDArray[np.int16]) -> list[tuple[int, int]]:
                 found.append((second, t - 1))
         stack.append(first)
     return found
-
-
-def constant_units(
-    form: Form, columns: Sequence[Exponents], target: Exponents
-) -> list[Exponents]:
-    """Return the unit that its place gives to each constant.
-
-    Consistency is a linear system over the unknown exponents; what it leaves open is
-    dimensionless. An inconsistent form gives the least-squares answer's nearest halves,
-    so callers check consistency during the search, not here.
-    """
-    k = len(form.names)
-    rows: list[tuple[list[Fraction], Exponents]] = []
-    stack: list[tuple[list[Fraction], Exponents]] = []
-    none = [Fraction(0)] * k
-    seen = 0
-
-    def combine(
-        a: tuple[list[Fraction], Exponents], b: tuple[list[Fraction], Exponents], s: int
-    ) -> tuple[list[Fraction], Exponents]:
-        return (
-            [x + s * y for x, y in zip(a[0], b[0], strict=True)],
-            tuple(x + s * y for x, y in zip(a[1], b[1], strict=True)),
-        )
-
-    def power(
-        a: tuple[list[Fraction], Exponents], p: Fraction
-    ) -> tuple[list[Fraction], Exponents]:
-        return [x * p for x in a[0]], tuple(x * p for x in a[1])
-
-    powers = {
-        SQUARE: Fraction(2),
-        CUBE: Fraction(3),
-        INV: Fraction(-1),
-        SQRT: Fraction(1, 2),
-        ABS: Fraction(1),
-    }
-    values = form.constants[:, 0]
-    for t, token in enumerate(form.tokens.tolist()):
-        if token >= VARIABLE:
-            stack.append((none, columns[token - VARIABLE]))
-        elif token == FIXED:
-            stack.append((none, NONE))
-        elif token < BINARY:
-            one = list(none)
-            one[seen] = Fraction(1)
-            seen += 1
-            stack.append((one, NONE))
-        elif token < UNARY:
-            b, a = stack.pop(), stack.pop()
-            if token in (ADD, SUB):
-                rows.append(combine(a, b, -1))
-                stack.append(a)
-            elif token in (MUL, DIV):
-                stack.append(combine(a, b, 1 if token == MUL else -1))
-            elif form.tokens[t - 1] == FIXED:
-                stack.append(power(a, Fraction(values[t - 1]).limit_denominator(12)))
-            else:
-                rows += [a, b]
-                stack.append((none, NONE))
-        elif token in powers:
-            stack.append(power(stack.pop(), powers[token]))
-        else:
-            rows.append(stack.pop())
-            stack.append((none, NONE))
-    rows.append(combine(stack.pop(), (none, target), -1))
-    return _solve(rows, k)
-
-
-def _solve(rows: list[tuple[list[Fraction], Exponents]], k: int) -> list[Exponents]:
-    """Gaussian elimination of A x = -b over fractions, free unknowns zero."""
-    table = [list(a) + [-v for v in b] for a, b in rows]
-    pivots: list[int] = []
-    at = 0
-    for column in range(k):
-        hit = next((r for r in range(at, len(table)) if table[r][column]), None)
-        if hit is None:
-            continue
-        table[at], table[hit] = table[hit], table[at]
-        lead = table[at][column]
-        table[at] = [x / lead for x in table[at]]
-        for r in range(len(table)):
-            if r != at and table[r][column]:
-                factor = table[r][column]
-                table[r] = [x - factor * y for x, y in zip(table[r], table[at], strict=True)]
-        pivots.append(column)
-        at += 1
-    result = [NONE] * k
-    for r, column in enumerate(pivots):
-        result[column] = tuple(table[r][k:])
-    return result

@@ -15,11 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanoslit.discovery import kernels, variation
-from nanoslit.discovery.problem import PackedData, Problem, SearchSettings
+from nanoslit.discovery.founders import MINUS, suggest
+from nanoslit.discovery.packed import PackedData
+from nanoslit.discovery.problem import Problem, SearchSettings
 from nanoslit.discovery.tokens import (
     BINARY,
+    FIXED,
     MAX_TOKENS,
     OPERATORS,
+    PRIVATE,
     complexity,
     decode,
     encode,
@@ -73,29 +77,33 @@ class Laboratory:
         self.data = PackedData.build(problem, settings)
         self.dimensions = problem.dimension_table(settings)
         d = self.dimensions
-        self.tables = (
-            d.product,
-            d.quotient,
-            np.stack([d.square, d.root, d.cube, d.inverse]),
+        ops = np.array([OPERATORS[o] for o in settings.operators], dtype=np.int64)
+        self.suggestions = suggest(problem, set(ops.tolist()))
+        monomials = d.with_products(self.suggestions.groups)
+        self.space = variation.Space(
+            ops,
+            (d.product, d.quotient, np.stack([d.square, d.root, d.cube, d.inverse])),
+            d.variables,
+            np.int64(d.target),
+            d.constant_allowed,
+            d.smallest,
+            d.witness,
+            (
+                *monomials,
+                settings.monomials,
+                np.isin(np.arange(d.count), d.variables),
+            ),
+            settings.private_constants and problem.sets > 1,
+            np.array(
+                [
+                    settings.max_size,
+                    settings.max_depth,
+                    settings.max_nesting,
+                    settings.max_constants,
+                ],
+                dtype=np.int64,
+            ),
         )
-        self.library = (
-            d.monomials,
-            d.monomial_sizes,
-            d.monomial_range,
-            settings.monomials,
-            np.isin(np.arange(d.count), d.variables),
-        )
-        self.ops = np.array([OPERATORS[o] for o in settings.operators], dtype=np.int64)
-        self.limits = np.array(
-            [
-                settings.max_size,
-                settings.max_depth,
-                settings.max_nesting,
-                settings.max_constants,
-            ],
-            dtype=np.int64,
-        )
-        self.private = settings.private_constants and problem.sets > 1
         self.smallest = int(d.smallest[d.target] if d.target >= 0 else d.smallest.min())
 
     def rows(self, count: int) -> tuple[Any, ...]:
@@ -108,66 +116,13 @@ class Laboratory:
             np.zeros(count, dtype=np.uint64),
         )
 
-    def score(self, T: Any, N: Any, C: Any) -> tuple[Any, Any]:
-        """Return misfits and scales of packed rows."""
-        data = self.data
-        errors = np.empty(len(T))
-        A = np.empty((len(T), data.norm.shape[0], 2))
-        kernels.score_rows(
-            T,
-            N,
-            C,
-            data.bounds,
-            data.W,
-            data.columns,
-            data.w,
-            data.wy,
-            data.norm,
-            data.flags,
-            errors,
-            A,
-        )
-        return errors, A
-
-    def fit(self, tokens: Any, C: Any, steps: int) -> tuple[float, int, Any]:
-        """Fit the constants of one row in place; return misfit, evaluations, scales."""
-        data = self.data
-        A = np.zeros((data.norm.shape[0], 2))
-        error, count = kernels.fit_constants(
-            tokens,
-            len(tokens),
-            C,
-            data.bounds,
-            data.W,
-            data.columns,
-            data.w,
-            data.y,
-            data.wy,
-            data.norm,
-            data.flags,
-            steps,
-            A,
-        )
-        return float(error), int(count), A
-
     def annotate(self, tokens: Any, cdim: Any) -> int | None:
         """Return the hash of an acceptable expression, None of any other."""
-        d = self.dimensions
         n = len(tokens)
         dims, start = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         hashes = np.zeros(n, dtype=np.uint64)
-        good = variation.annotate(
-            tokens,
-            n,
-            cdim,
-            self.tables,
-            d.variables,
-            np.int64(d.target),
-            self.limits,
-            dims,
-            start,
-            hashes,
-        )
+        target = self.space.target
+        good = variation.annotate(tokens, n, cdim, self.space, target, dims, start, hashes)
         return int(hashes[-1]) if good else None
 
     def write(self, individual: Individual) -> str:
@@ -245,6 +200,8 @@ class Island:
         settings = self.laboratory.settings
         if not self.population:
             offspring = self._create(2 * settings.population)
+            if self.number == 0:
+                offspring += self._found()
         else:
             strangers = int(round(settings.immigrants * settings.population))
             offspring = self.toolbox.mate_and_mutate(settings.population - strangers)
@@ -278,35 +235,32 @@ class Island:
 
     def _create(self, count: int) -> list[Individual]:
         lab = self.laboratory
-        d = lab.dimensions
         rng = self.generator(purpose=1)
         seeds = rng.integers(0, 2**63, count, dtype=np.uint64)
         sizes = lab.smallest + rng.integers(0, 16, count)
-        T, N, C, D, H = lab.rows(count)
-        variation.create_rows(
-            seeds,
-            sizes,
-            lab.ops,
-            lab.tables,
-            d.variables,
-            np.int64(d.target),
-            d.constant_allowed,
-            d.smallest,
-            d.witness,
-            lab.library,
-            lab.private,
-            lab.limits,
-            T,
-            N,
-            C,
-            D,
-            H,
-        )
-        return self.toolbox.evaluate(T, N, C, D, H)  # type: ignore[no-any-return]
+        rows = lab.rows(count)
+        variation.create_rows(seeds, sizes, lab.space, *rows)
+        return self.toolbox.evaluate(*rows)  # type: ignore[no-any-return]
+
+    def _found(self) -> list[Individual]:
+        """Return what a regression of logarithms suggests; it counts one pass per column."""
+        lab = self.laboratory
+        self.evaluations += len(lab.problem.columns)
+        laws = [law for law in lab.suggestions.laws if len(law) <= lab.settings.max_size]
+        T, N, C, D, H = lab.rows(len(laws))
+        for k, law in enumerate(laws):
+            n = len(law)
+            T[k, :n] = [FIXED if t < 0 else t for t in law]
+            C[k, :n] = [[-1.0 if t == MINUS else 1.0] for t in law]
+            hash_ = lab.annotate(T[k, :n], D[k])
+            N[k], H[k] = 0 if hash_ is None else n, hash_ or 0
+        return [
+            self._fitted(i) if np.any(i.tokens <= PRIVATE) else i
+            for i in self.toolbox.evaluate(T, N, C, D, H)
+        ]
 
     def _breed(self, count: int) -> list[Individual]:
         lab = self.laboratory
-        d = lab.dimensions
         rng = self.generator()
         parents = self._parents(rng, 2 * count)
         seeds = rng.integers(0, 2**63, count, dtype=np.uint64)
@@ -320,33 +274,10 @@ class Island:
             )
             PN[k] = n
         rates = np.cumsum(lab.settings.rates) / np.sum(lab.settings.rates)
-        T, N, C, D, H = lab.rows(count)
-        variation.breed_rows(
-            seeds,
-            parents[:count],
-            parents[count:],
-            rates,
-            lab.ops,
-            lab.tables,
-            d.variables,
-            np.int64(d.target),
-            d.constant_allowed,
-            d.smallest,
-            d.witness,
-            lab.library,
-            lab.private,
-            lab.limits,
-            PT,
-            PN,
-            PC,
-            PD,
-            T,
-            N,
-            C,
-            D,
-            H,
-        )
-        return self.toolbox.evaluate(T, N, C, D, H)  # type: ignore[no-any-return]
+        rows = lab.rows(count)
+        first, second = parents[:count], parents[count:]
+        variation.breed_rows(seeds, first, second, rates, lab.space, PT, PN, PC, PD, *rows)
+        return self.toolbox.evaluate(*rows)  # type: ignore[no-any-return]
 
     def _parents(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """Tournaments of two: by misfit, or by dominance then crowding, half each."""
@@ -378,7 +309,7 @@ class Island:
         if not keep:
             return []
         T, N, C, D, H = T[keep], N[keep], C[keep], D[keep], H[keep]
-        errors, _ = self.laboratory.score(T, N, C)
+        errors, _ = self.laboratory.data.score(T, N, C)
         self.evaluations += len(T)
         return [
             Individual(T[k, :n].copy(), C[k, :n].copy(), D[k, :n].copy(), int(H[k]), float(e))
@@ -392,20 +323,22 @@ class Island:
         lucky = self.generator(purpose=3).random(len(offspring))
         result = []
         for individual, u in zip(offspring, lucky, strict=True):
-            has_constants = bool(np.any(individual.tokens < BINARY))
-            if has_constants and u < settings.local_search_share:
-                C = individual.constants.copy()
-                error, count, _ = self.laboratory.fit(
-                    individual.tokens, C, settings.local_search_steps
-                )
-                self.evaluations += count
-                if error < individual.error:
-                    individual = Individual(
-                        individual.tokens, C, individual.cdim, individual.hash, error
-                    )
+            if u < settings.local_search_share and np.any(individual.tokens <= PRIVATE):
+                individual = self._fitted(individual)
             self._remember(individual)
             result.append(individual)
         return result
+
+    def _fitted(self, individual: Individual) -> Individual:
+        """Return the individual with its constants improved by a few steps."""
+        lab = self.laboratory
+        C = individual.constants.copy()
+        steps = lab.settings.local_search_steps
+        error, count, _ = lab.data.fit(individual.tokens, C, steps)
+        self.evaluations += count
+        if error >= individual.error:
+            return individual
+        return Individual(individual.tokens, C, individual.cdim, individual.hash, error)
 
     def _remember(self, individual: Individual) -> None:
         kept = self.archive.get(individual.size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -24,7 +23,6 @@ from nanoslit.errors import LawError
 __all__ = ["Problem", "SearchSettings"]
 
 Array = NDArray[np.float64]
-BLOCK = 256
 LOSSES = ("squares", "huber")
 
 
@@ -76,7 +74,7 @@ class SearchSettings:
         Stop an island, and those that it can reach, once the misfit is below; 0 never.
     rates : tuple of float
         Chances of crossover, new subtree, new token, insertion, deletion, changed
-        constant; scaled to sum 1.
+        constants, new factor; scaled to sum 1.
     """
 
     evaluations: int = 100_000
@@ -101,7 +99,7 @@ class SearchSettings:
     monomials: float = 0.25
     loss: str = "squares"
     stop_error: float = 0.0
-    rates: tuple[float, ...] = (0.35, 0.2, 0.12, 0.18, 0.1, 0.05)
+    rates: tuple[float, ...] = (0.3, 0.18, 0.12, 0.15, 0.1, 0.05, 0.1)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operators", tuple(self.operators))
@@ -131,8 +129,8 @@ class SearchSettings:
             raise LawError(f"seed = {self.seed!r} must be between 0 and 2**63 - 1")
         if not 1 <= self.max_size <= MAX_TOKENS:
             raise LawError(f"max_size = {self.max_size!r} must be between 1 and {MAX_TOKENS}")
-        if len(self.rates) != 6 or min(self.rates) < 0 or not sum(self.rates) > 0:
-            raise LawError("rates must be six numbers >= 0, not all of them zero")
+        if len(self.rates) != 7 or min(self.rates) < 0 or not sum(self.rates) > 0:
+            raise LawError("rates must be seven numbers >= 0, not all of them zero")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings for a file."""
@@ -247,75 +245,3 @@ def _require_usable(problem: Problem) -> None:
             raise LawError(f"data set {g} has {rows} row(s); at least 4 are needed")
         if not np.any(y[problem.groups == g]):
             raise LawError(f"the target is zero everywhere in data set {g}")
-
-
-@dataclass(frozen=True)
-class PackedData:
-    """A problem laid out for the kernels: sorted by data set, cut into blocks."""
-
-    order: NDArray[np.int64]
-    W: Array
-    w: Array
-    y: Array
-    wy: Array
-    norm: Array
-    flags: NDArray[np.bool_]
-    bounds: NDArray[np.int64]
-    columns: int
-    sets: int
-    length: int = 0
-
-    @classmethod
-    def build(
-        cls, problem: Problem, settings: SearchSettings, subset: Sequence[int] | None = None
-    ) -> PackedData:
-        """Lay out all rows or a subset."""
-        rows = np.arange(len(problem.y)) if subset is None else np.asarray(subset)
-        order = rows[np.argsort(problem.groups[rows], kind="stable")]
-        g = problem.groups[order]
-        X, y = problem.X[order], problem.y[order].copy()
-        w = np.ones(len(y)) if problem.weights is None else problem.weights[order].copy()
-        by_set = settings.private_constants and settings.scale
-        offset = settings.offset and settings.scale
-        sets = problem.sets
-        present = np.unique(g)
-        blocks = sets if by_set else 1
-        for s in present:
-            rows_s = g == s
-            centre = (w[rows_s] @ y[rows_s]) / w[rows_s].sum() if offset else 0.0
-            w[rows_s] /= (w[rows_s] @ (y[rows_s] - centre) ** 2) * len(present)
-        norm = np.zeros((blocks, 2))
-        for b in range(blocks):
-            rows_b = g == b if by_set else np.ones(len(y), dtype=bool)
-            wb = w[rows_b]
-            if wb.size == 0:
-                continue
-            centre = (wb @ y[rows_b]) / wb.sum() if offset else 0.0
-            y[rows_b] -= centre
-            norm[b] = wb @ y[rows_b] ** 2, wb.sum()
-        W = np.empty((X.shape[1] + 2 * MAX_TOKENS, len(y)))
-        W[: X.shape[1]] = X.T
-        bounds = [
-            (s, min(s + BLOCK, hi), k) for k, lo, hi in _runs(g) for s in range(lo, hi, BLOCK)
-        ]
-        flags = np.array([bool(np.ptp(w) > 0), offset, settings.scale, by_set])
-        return cls(
-            order,
-            W,
-            w,
-            y,
-            w * y,
-            norm,
-            flags,
-            np.array(bounds, dtype=np.int64),
-            X.shape[1],
-            sets,
-            len(y),
-        )
-
-
-def _runs(g: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    edges = np.flatnonzero(np.diff(g)) + 1
-    starts = [0, *edges.tolist()]
-    ends = [*edges.tolist(), len(g)]
-    return [(int(g[a]), a, b) for a, b in zip(starts, ends, strict=True)]

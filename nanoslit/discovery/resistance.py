@@ -6,7 +6,7 @@ held-out cases. The paper's form (Zhan et al. 2021, eqs. 1-2) is one of the riva
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +18,10 @@ from nanoslit.discovery.dataset import OpeningData, resistance_unit
 from nanoslit.discovery.dimensions import exponents
 from nanoslit.discovery.discover import choose, fit_rival, make_law, search_problem
 from nanoslit.discovery.forms import Form
+from nanoslit.discovery.islands import SearchResult
 from nanoslit.discovery.law import RESISTANCE_COLUMNS, RESISTANCE_TARGET, ResistanceLaw
 from nanoslit.discovery.problem import Problem, SearchSettings
-from nanoslit.discovery.selection import Candidate
+from nanoslit.discovery.selection import Candidate, Selection
 from nanoslit.discovery.tokens import CONSTANT, FIXED, PRIVATE, VARIABLE
 from nanoslit.errors import LawError
 from nanoslit.parallel import Communicator
@@ -190,54 +191,113 @@ def discover_resistance(
     settings = replace(
         settings, constant_units="scale", private_constants=len(sets) > 1, offset=False
     )
-    charges = [f"{kind}_{g}" for g in options.governors]
     known = SALT if all(c in s.table for s in (*sets, *held_out) for c in SALT) else ()
     if options.salt and not known:
         raise LawError("the results hold no ion content of the slits; search without it")
+    charges = [f"{kind}_{g}" for g in options.governors]
     features = ["I", *charges, *(known if options.salt else ()), *RATES]
     train = pool(sets, features, options.voltage, "charging")
     test = pool(sets, features, options.voltage, "discharging")
-    condition = condition_number(train, ["I"] + [f"{kind}_{options.governors[0]}"])
+    condition = _require_distinct(train, charges[0])
+    laboratory, result = search_problem(train, settings, comm, **search_options)
+    if comm is not None and comm.rank:
+        return None
+    chosen = choose(laboratory, result, settings.evaluations, test, ordered=True)
+    wide = _all_columns(kind, known)
+    widened = [_in_columns(c, features, wide) for c in chosen.front]
+    chosen = replace(chosen, best=_in_columns(chosen.best, features, wide), front=widened)
+    study = _Study(sets, held_out, settings, options, kind, wide, chosen.independent_samples)
+    law, best, rivals = study.compared(chosen, result)
+    return study.reported(law, best, rivals, condition)
+
+
+def _require_distinct(train: Problem, charge: str) -> float:
+    """Return the condition number of the columns I and I q.
+
+    Raises
+    ------
+    LawError
+        If it is too large.
+    """
+    condition = condition_number(train, ["I", charge])
     if condition > CONDITION_LIMIT:
         raise LawError(
             f"current and charge are so alike that no law can be told from another "
             f"(condition number {condition:.3g} of the columns I and I q); add cases with "
             "other scan rates, windows or slit sizes"
         )
-    laboratory, result = search_problem(train, settings, comm, **search_options)
-    if comm is not None and comm.rank:
-        return None
-    chosen = choose(laboratory, result, settings.evaluations, test, ordered=True)
-    samples = chosen.independent_samples
-    wide = _all_columns(kind, known)
-    both = {
-        v: (pool(sets, wide, v, "charging"), pool(sets, wide, v, "discharging"))
-        for v in VOLTAGES
-    }
-    train_wide = both[options.voltage][0]
-    rivals = resistance_rivals(*both[options.voltage], settings, samples, kind)
-    widened = [_in_columns(c, features, wide) for c in chosen.front]
-    chosen = replace_selection(chosen, _in_columns(chosen.best, features, wide), widened)
-    others = {
-        v: resistance_rivals(*both[v], settings, samples, kind)
-        for v in VOLTAGES
-        if v != options.voltage
-    }
-    cases = [s.case for s in sets]
-    chosen = replace(chosen, best=_with_block_errors(chosen.best, train_wide, samples))
-    for name in (f"paper_{g}" for g in GOVERNORS):
-        rivals[name] = _with_block_errors(rivals[name], train_wide, samples)
-    allowed = [n for n in rivals if options.salt or not n.startswith("ion_content")]
-    law = make_law(
-        train_wide,
-        settings,
-        chosen,
-        result,
-        cases=cases,
-        columns=RESISTANCE_COLUMNS,
-        baselines=rivals,
-        eligible=allowed,
-        extra={
+    return condition
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What the search's choice is compared with, and the report on it."""
+
+    sets: Sequence[OpeningData]
+    held_out: Sequence[OpeningData]
+    settings: SearchSettings
+    options: ResistanceOptions
+    kind: str
+    wide: list[str]
+    samples: float
+
+    @property
+    def train(self) -> Problem:
+        """Charging halves with all columns."""
+        return pool(self.sets, self.wide, self.options.voltage, "charging")
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the data sets."""
+        return [s.case for s in self.sets]
+
+    def rivals(self, voltage: str) -> dict[str, Candidate]:
+        """Return the rivals, fitted to one kind of voltage."""
+        train = pool(self.sets, self.wide, voltage, "charging")
+        test = pool(self.sets, self.wide, voltage, "discharging")
+        return resistance_rivals(train, test, self.settings, self.samples, self.kind)
+
+    def compared(
+        self, chosen: Selection, result: SearchResult
+    ) -> tuple[ResistanceLaw, Candidate, dict[str, Candidate]]:
+        """Return the law, its candidate (the search's or a rival), and the rivals."""
+        train, rivals = self.train, self.rivals(self.options.voltage)
+        chosen = replace(chosen, best=_with_block_errors(chosen.best, train, self.samples))
+        for name in (f"paper_{g}" for g in GOVERNORS):
+            rivals[name] = _with_block_errors(rivals[name], train, self.samples)
+        allowed = self.allowed(rivals)
+        law = make_law(
+            train,
+            self.settings,
+            chosen,
+            result,
+            cases=self.cases,
+            columns=RESISTANCE_COLUMNS,
+            baselines=rivals,
+            eligible=allowed,
+        )
+        found = law.extra["verdict"].startswith("found")
+        best = chosen.best if found else min((rivals[n] for n in allowed), key=lambda c: c.mdl)
+        return law, best, rivals
+
+    def allowed(self, rivals: Collection[str]) -> list[str]:
+        """Return the rivals in the columns that the search was given."""
+        return [n for n in rivals if self.options.salt or not n.startswith("ion_content")]
+
+    def reported(
+        self,
+        law: ResistanceLaw,
+        best: Candidate,
+        rivals: dict[str, Candidate],
+        condition: float,
+    ) -> ResistanceLaw:
+        """Return the law with what its numbers mean and how it fares elsewhere."""
+        sets, wide, voltage = self.sets, self.wide, self.options.voltage
+        governor = _governor(best.form, wide, rivals)
+        paper = rivals[f"paper_{governor}"]
+        others = {v: self.rivals(v) for v in VOLTAGES if v != voltage}
+        extra = {
+            **law.extra,
             "condition_number": condition,
             "other_voltages": {
                 v: {
@@ -246,29 +306,16 @@ def discover_resistance(
                 }
                 for v, variants in others.items()
             },
-        },
-    )
-    best = (
-        chosen.best
-        if law.extra["verdict"].startswith("found")
-        else min((rivals[n] for n in allowed), key=lambda c: c.mdl)
-    )
-    verdict = law.extra["verdict"] + _remark(best, rivals, allowed)
-    governor = _governor(best.form, wide, rivals)
-    meaning = _meaning(sets, options, governor, samples)
-    extra = {
-        **law.extra,
-        "verdict": verdict,
-        "held_out": _held_out(held_out, wide, options.voltage, best, rivals),
-        "gamma": _gamma(
-            rivals[f"paper_{governor}"], train_wide, kind, governor, cases, samples
-        ),
-        "shared_by_slit_size": _shared_by_slit_size(
-            sets, held_out, wide, options.voltage, settings, samples, kind
-        ),
-        "slit_size": _against_slit_size(sets, rivals[f"paper_{governor}"]),
-    }
-    return replace(law, meaning=meaning, extra=extra)
+            "verdict": law.extra["verdict"] + _remark(best, rivals, self.allowed(rivals)),
+            "held_out": _held_out(self.held_out, wide, voltage, best, rivals),
+            "gamma": _gamma(paper, self.train, self.kind, governor, self.cases, self.samples),
+            "shared_by_slit_size": _shared_by_slit_size(
+                sets, self.held_out, wide, voltage, self.settings, self.samples, self.kind
+            ),
+            "slit_size": _against_slit_size(sets, paper),
+        }
+        meaning = _meaning(sets, self.options, governor, self.samples)
+        return replace(law, meaning=meaning, extra=extra)
 
 
 def _all_columns(kind: str, salt: Sequence[str]) -> list[str]:
@@ -284,11 +331,6 @@ def _in_columns(candidate: Candidate, old: Sequence[str], new: Sequence[str]) ->
         if token >= VARIABLE:
             tokens[t] = VARIABLE + new.index(old[token - VARIABLE])
     return replace(candidate, form=replace(candidate.form, tokens=tokens))
-
-
-def replace_selection(chosen: Any, best: Candidate, front: list[Candidate]) -> Any:
-    """Return a selection with other candidates."""
-    return replace(chosen, best=best, front=front)
 
 
 def condition_number(problem: Problem, names: Sequence[str]) -> float:

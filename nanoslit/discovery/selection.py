@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanoslit.discovery import forms, formula
+from nanoslit.discovery.consistency import constant_units
 from nanoslit.discovery.dimensions import unit_text
 from nanoslit.discovery.forms import Form
 from nanoslit.discovery.island import Individual, Laboratory
 from nanoslit.discovery.law import LawForm
-from nanoslit.discovery.problem import PackedData, Problem
+from nanoslit.discovery.packed import PackedData
+from nanoslit.discovery.problem import Problem
 from nanoslit.discovery.tokens import (
     ADD,
     BINARY,
@@ -79,13 +81,13 @@ def _scores(
 def with_scale(laboratory: Laboratory, individual: Individual) -> Form:
     """Return the form ``a f + b`` with the scale (and offset) as constants."""
     C = individual.constants.copy()
-    _, _, A = laboratory.fit(individual.tokens, C, 0)
+    _, _, A = laboratory.data.fit(individual.tokens, C, 0)
     tokens, rows = individual.tokens.tolist(), list(C)
-    flags = laboratory.data.flags
+    scale, offset, own = laboratory.data.has_scale_offset_own
     sets = laboratory.problem.sets
-    leaf = PRIVATE if flags[3] and sets > 1 else CONSTANT
-    for column, operator in ((0, MUL), (1, ADD)):
-        if not flags[2] or (column == 1 and not flags[1]):
+    leaf = PRIVATE if own and sets > 1 else CONSTANT
+    for column, operator, fitted in ((0, MUL, scale), (1, ADD, scale and offset)):
+        if not fitted:
             continue
         value = np.resize(A[:, column], sets)
         tokens = [leaf, *tokens, operator]
@@ -103,7 +105,7 @@ def polish(
 ) -> tuple[Individual, int]:
     """Fit the constants of an individual further."""
     C = individual.constants.copy()
-    error, count, _ = laboratory.fit(individual.tokens, C, steps)
+    error, count, _ = laboratory.data.fit(individual.tokens, C, steps)
     if error >= individual.error:
         return individual, count
     better = Individual(individual.tokens, C, individual.cdim, individual.hash, error)
@@ -145,12 +147,12 @@ def expansions(laboratory: Laboratory, individual: Individual) -> list[Individua
         individual.cdim,
     )
     found: dict[int, Individual] = {}
-    if SUB not in laboratory.ops:
+    if SUB not in laboratory.space.ops:
         return []
-    allowed = [None, *(o for o in (MUL, DIV) if o in laboratory.ops)]
+    allowed = [None, *(o for o in (MUL, DIV) if o in laboratory.space.ops)]
     free = laboratory.settings.constant_units == "free"
     for v in range(len(laboratory.problem.columns)):
-        factor = [PRIVATE if laboratory.private else CONSTANT, VARIABLE + v, SUB]
+        factor = [PRIVATE if laboratory.space.private else CONSTANT, VARIABLE + v, SUB]
         size = float(np.mean(laboratory.problem.X[:, v]))
         for t, (lo, _) in enumerate(_spans(tokens)):
             for operator in allowed:
@@ -213,7 +215,7 @@ def _score_many(laboratory: Laboratory, people: Sequence[Individual]) -> list[fl
     for k, i in enumerate(people):
         n = len(i.tokens)
         T[k, :n], C[k, :n], N[k] = i.tokens, i.constants, n
-    errors, _ = laboratory.score(T, N, C)
+    errors, _ = laboratory.data.score(T, N, C)
     return [float(e) for e in errors]
 
 
@@ -414,7 +416,7 @@ def _residual_time(laboratory: Laboratory, i: Individual, data: PackedData) -> f
     values = form.predict(
         laboratory.problem.X[data.order], laboratory.problem.groups[data.order]
     )
-    residual = (data.y - values) * np.sqrt(data.w)
+    residual = (data.arrays.y - values) * np.sqrt(data.arrays.w)
     if not np.all(np.isfinite(residual)):
         return 1.0
     return forms.autocorrelation_time(residual, data)
@@ -465,9 +467,7 @@ def law_form(
     form = candidate.form
     units = [""] * len(form.names)
     if problem.units is not None:
-        units = [
-            unit_text(u) for u in forms.constant_units(form, problem.units, problem.target_unit)
-        ]
+        units = [unit_text(u) for u in constant_units(form, problem.units, problem.target_unit)]
 
     def number(k: int, g: int) -> dict[str, float | None]:
         name = form.names[k]

@@ -9,6 +9,8 @@ not depend on the order of work.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from nanoslit.discovery.compiled import compiled
@@ -18,6 +20,8 @@ from nanoslit.discovery.tokens import (
     CONSTANT,
     CUBE,
     DIV,
+    EXP,
+    FIXED,
     INV,
     MUL,
     POW,
@@ -29,7 +33,41 @@ from nanoslit.discovery.tokens import (
     VARIABLE,
 )
 
-__all__ = ["annotate", "breed_rows", "create_rows"]
+__all__ = ["Space", "annotate", "breed_rows", "create_rows"]
+
+
+class Space(NamedTuple):
+    """Which expressions there are.
+
+    Parameters
+    ----------
+    ops : ndarray of int64
+        Operators.
+    tables : tuple
+        Products, quotients and (square, root, cube, inverse) of numbered dimensions.
+    variables, target
+        Dimension of each column; of the whole, -1 for any.
+    allowed, smallest, witness
+        See :class:`~nanoslit.discovery.dimensions.DimensionTable`.
+    library : tuple
+        Products of powers: tokens, lengths, range of each dimension; chance that one is
+        drawn at once; whether a dimension is that of a column.
+    private : bool
+        Whether constants may be private to each data set.
+    limits : ndarray of int64
+        Largest size, depth, nesting and number of constants.
+    """
+
+    ops: Any
+    tables: Any
+    variables: Any
+    target: Any
+    allowed: Any
+    smallest: Any
+    witness: Any
+    library: Any
+    private: bool
+    limits: Any
 
 
 @compiled
@@ -96,13 +134,14 @@ def _is_factor(tokens, start, hashes, node, wanted):
 
 
 @compiled
-def annotate(tokens, n, cdim, tables, variables, target, limits, dims, start, hashes):
+def annotate(tokens, n, cdim, space, target, dims, start, hashes):
     """Check an expression and describe its nodes; return True if it is acceptable.
 
     Fills the dimension of each node, the first token of its subtree and a hash that
     ignores the order of commutative operands and the values of constants.
     """
-    product, quotient, powers = tables
+    product, quotient, powers = space.tables
+    variables, limits = space.variables, space.limits
     depth = np.zeros(n, dtype=np.int64)
     numeric = np.zeros(n, dtype=np.bool_)
     nested = np.zeros(n, dtype=np.int64)
@@ -181,7 +220,7 @@ def annotate(tokens, n, cdim, tables, variables, target, limits, dims, start, ha
 
 
 @compiled
-def _random_constant(state, private):
+def _random_constant(state):
     u = _uniform(state)
     if u < 0.4:
         value = np.float64(1 + _below(state, 3))
@@ -193,28 +232,31 @@ def _random_constant(state, private):
 
 
 @compiled
-def grow(
-    state,
-    dim,
-    budget,
-    ops,
-    tables,
-    variables,
-    allowed,
-    smallest,
-    witness,
-    library,
-    private,
-    tokens,
-    values,
-    cdim,
-    at,
-):
+def _draw_monomial(state, dim, library, out, at):
+    """Write a product of powers of a dimension, short ones often, reversed; its length."""
+    first, last = library[2][dim, 0], library[2][dim, 1]
+    if last <= first:
+        return 0
+    pick = first + _below(state, last - first)
+    if _uniform(state) < 0.5:
+        pick = first + _below(state, pick - first + 1)
+    m = library[1][pick]
+    if at + m >= out.shape[0]:
+        return 0
+    for j in range(m):
+        out[at + j] = library[0][pick, m - 1 - j]
+    return m
+
+
+@compiled
+def grow(state, dim, budget, space, tokens, values, cdim, at):
     """Write a random expression of a dimension in postfix order from place ``at``.
 
     Returns the number of tokens, 0 if the budget is too small.
     """
-    product, quotient, powers = tables
+    ops, variables, allowed = space.ops, space.variables, space.allowed
+    smallest, witness, library = space.smallest, space.witness, space.library
+    product, quotient, powers = space.tables
     K = smallest.shape[0]
     room = tokens.shape[0]
     if smallest[dim] > budget:
@@ -232,20 +274,12 @@ def grow(
         d, s = sd[level], sb[level]
         if count >= room:
             return 0
-        first, last = library[2][d, 0], library[2][d, 1]
-        if (
-            last > first
-            and s > 1
-            and _uniform(state) < (library[3] if library[4][d] else 0.5 + 0.5 * library[3])
+        if s > 1 and _uniform(state) < (
+            library[3] if library[4][d] else 0.5 + 0.5 * library[3]
         ):
-            pick = first + _below(state, last - first)
-            if _uniform(state) < 0.5:
-                pick = first + _below(state, pick - first + 1)
-            m = library[1][pick]
-            if count + m < room:
-                for j in range(m):
-                    buffer[count] = library[0][pick, m - 1 - j]
-                    count += 1
+            m = _draw_monomial(state, d, library, buffer, count)
+            if m > 0:
+                count += m
                 continue
         can_leaf = smallest[d] == 1
         if can_leaf and (s < 2 or _uniform(state) < 1.0 / s):
@@ -261,9 +295,9 @@ def grow(
                             buffer[count] = VARIABLE + v
                         pick -= 1
             else:
-                is_private = private and _uniform(state) < 0.5
+                is_private = space.private and _uniform(state) < 0.5
                 buffer[count] = PRIVATE if is_private else CONSTANT
-                bvalue[count] = _random_constant(state, private)
+                bvalue[count] = _random_constant(state)
                 bdim[count] = d
             count += 1
             continue
@@ -358,46 +392,23 @@ def grow(
 
 
 @compiled
-def _splice(tokens, C, cdim, n, lo, hi, mt, mc, md, m, out, oC, od):
-    """Replace tokens lo..hi by m new ones; return the new length or 0."""
+def _splice(parent, n, lo, hi, piece, m, child):
+    """Write the parent with tokens lo..hi replaced by m new ones; return its length or 0."""
     size = n - (hi - lo) + m
-    if size > out.shape[0] or size < 1:
+    if size > child[0].shape[0] or size < 1:
         return 0
-    for t in range(lo):
-        out[t] = tokens[t]
-        od[t] = cdim[t]
-        oC[t] = C[t]
-    for j in range(m):
-        out[lo + j] = mt[j]
-        od[lo + j] = md[j]
-        oC[lo + j] = mc[j]
-    for t in range(hi, n):
-        out[t - hi + lo + m] = tokens[t]
-        od[t - hi + lo + m] = cdim[t]
-        oC[t - hi + lo + m] = C[t]
+    tokens, C, cdim = parent
+    mt, mc, md = piece
+    out, oC, od = child
+    out[:lo], oC[:lo], od[:lo] = tokens[:lo], C[:lo], cdim[:lo]
+    out[lo : lo + m], oC[lo : lo + m], od[lo : lo + m] = mt[:m], mc[:m], md[:m]
+    out[lo + m : size], oC[lo + m : size] = tokens[hi:n], C[hi:n]
+    od[lo + m : size] = cdim[hi:n]
     return size
 
 
 @compiled
-def create_rows(
-    seeds,
-    sizes,
-    ops,
-    tables,
-    variables,
-    target,
-    allowed,
-    smallest,
-    witness,
-    library,
-    private,
-    limits,
-    T,
-    N,
-    C,
-    Dm,
-    H,
-):
+def create_rows(seeds, sizes, space, T, N, C, Dm, H):
     """Fill rows with random expressions; ``N[p] = 0`` where none was found."""
     state = np.zeros(1, dtype=np.uint64)
     L = T.shape[1]
@@ -405,35 +416,18 @@ def create_rows(
     start = np.zeros(L, dtype=np.int64)
     hashes = np.zeros(L, dtype=np.uint64)
     values = np.zeros(L)
+    target = space.target
     for p in range(T.shape[0]):
         state[0] = seeds[p]
         N[p] = 0
         for _try in range(10):
-            d = target if target >= 0 else _below(state, smallest.shape[0])
-            budget = max(sizes[p], smallest[d])
-            if budget > limits[0]:
+            d = target if target >= 0 else _below(state, space.smallest.shape[0])
+            budget = max(sizes[p], space.smallest[d])
+            if budget > space.limits[0]:
                 continue
             values[:] = 0.0
-            n = grow(
-                state,
-                d,
-                budget,
-                ops,
-                tables,
-                variables,
-                allowed,
-                smallest,
-                witness,
-                library,
-                private,
-                T[p],
-                values,
-                Dm[p],
-                0,
-            )
-            if n > 0 and annotate(
-                T[p], n, Dm[p], tables, variables, target, limits, dims, start, hashes
-            ):
+            n = grow(state, d, budget, space, T[p], values, Dm[p], 0)
+            if n > 0 and annotate(T[p], n, Dm[p], space, target, dims, start, hashes):
                 N[p] = n
                 H[p] = hashes[n - 1]
                 for t in range(n):
@@ -442,254 +436,255 @@ def create_rows(
 
 
 @compiled
-def breed_rows(
-    seeds,
-    first,
-    second,
-    rates,
-    ops,
-    tables,
-    variables,
-    target,
-    allowed,
-    smallest,
-    witness,
-    library,
-    private,
-    limits,
-    PT,
-    PN,
-    PC,
-    PD,
-    T,
-    N,
-    C,
-    Dm,
-    H,
-):
+def _grow_piece(state, dim, budget, space, piece, at):
+    """Write a random expression to a piece from place ``at``; return its length."""
+    mt, mc, md = piece
+    values = np.zeros(mt.shape[0] - at)
+    m = grow(state, dim, budget, space, mt[at:], values, md[at:], 0)
+    for j in range(m):
+        mc[at + j, :] = values[j]
+    return m
+
+
+@compiled
+def _cross(state, space, parent, n, other, nother, i, dims, start, dims2, start2, child):
+    """Replace node i by a subtree of the other parent, of the same dimension."""
+    tokens, C, cdim = other
+    free = i == n - 1 and space.target < 0
+    begin = _below(state, nother)
+    for j in range(nother):
+        q = (begin + j) % nother
+        if free or dims2[q] == dims[i]:
+            lo = start2[q]
+            piece = (tokens[lo : q + 1], C[lo : q + 1], cdim[lo : q + 1])
+            return _splice(parent, n, start[i], i + 1, piece, q + 1 - lo, child)
+    return 0
+
+
+@compiled
+def _change_token(state, space, parent, n, i, dims, child):
+    """Replace one operator, function, column or constant by another."""
+    tokens, C, _ = parent
+    out, oC, od = child
+    _splice(parent, n, 0, 0, child, 0, child)
+    op = tokens[i]
+    if BINARY <= op < VARIABLE:
+        out[i] = space.ops[_below(state, space.ops.shape[0])]
+        return n if (out[i] < UNARY) == (op < UNARY) else 0
+    if space.private and op < BINARY and _uniform(state) < 0.5:
+        out[i] = PRIVATE if op == CONSTANT else CONSTANT
+        oC[i, :] = np.mean(C[i])
+        return n
+    v = _below(state, space.variables.shape[0])
+    if space.allowed[dims[i]] and _uniform(state) < 0.2:
+        out[i] = CONSTANT
+        od[i] = dims[i]
+        oC[i, :] = _random_constant(state)
+    else:
+        out[i] = VARIABLE + v
+    return n
+
+
+@compiled
+def _copy_node(parent, lo, hi, piece, at):
+    """Copy tokens lo..hi of the parent to a piece."""
+    m = hi - lo
+    piece[0][at : at + m] = parent[0][lo:hi]
+    piece[1][at : at + m] = parent[1][lo:hi]
+    piece[2][at : at + m] = parent[2][lo:hi]
+    return m
+
+
+@compiled
+def _put(piece, at, op, value):
+    """Write an operator or a plain number to a piece."""
+    piece[0][at] = op
+    piece[1][at, :] = value
+    piece[2][at] = 0
+
+
+@compiled
+def _wrap(state, space, parent, n, i, dims, start, piece, child):
+    """Replace a node by op(node, new), op(new, node) or f(node)."""
+    lo, hi = start[i], i + 1
+    op = space.ops[_below(state, space.ops.shape[0])]
+    m = hi - lo
+    if op >= UNARY:
+        _copy_node(parent, lo, hi, piece, 0)
+        _put(piece, m, op, 0.0)
+        return _splice(parent, n, lo, hi, piece, m + 1, child)
+    d = dims[i] if op in (ADD, SUB) else 0
+    if i == n - 1 and space.target < 0 and op != ADD and op != SUB:
+        d = np.int64(space.variables[_below(state, space.variables.shape[0])])
+    budget = space.smallest[d] + _below(state, 7)
+    swap = d == 0 and dims[i] == 0 and _uniform(state) < 0.5
+    k = _grow_piece(state, d, budget, space, piece, 0 if swap else m)
+    if k == 0:
+        return 0
+    _copy_node(parent, lo, hi, piece, k if swap else 0)
+    _put(piece, m + k, op, 0.0)
+    return _splice(parent, n, lo, hi, piece, m + k + 1, child)
+
+
+@compiled
+def _has(ops, op):
+    found = False
+    for k in range(ops.shape[0]):
+        found = found or ops[k] == op
+    return found
+
+
+@compiled
+def _put_group(state, space, piece, at):
+    """Write a column or product of powers without dimension; return its length or 0."""
+    plain = 0
+    for v in range(space.variables.shape[0]):
+        plain += 1 if space.variables[v] == 0 else 0
+    if plain == 0 or _uniform(state) < 0.3:
+        tokens = piece[0]
+        k = _draw_monomial(state, 0, space.library, tokens, at)
+        for j in range(k // 2):
+            a, b = tokens[at + j], tokens[at + k - 1 - j]
+            tokens[at + j], tokens[at + k - 1 - j] = b, a
+        piece[1][at : at + k, :] = 0.0
+        piece[2][at : at + k] = 0
+        if k > 0:
+            return k
+    pick = _below(state, max(plain, 1))
+    for v in range(space.variables.shape[0]):
+        if space.variables[v] == 0:
+            if pick == 0:
+                _put(piece, at, VARIABLE + v, 0.0)
+            pick -= 1
+    return 1 if plain > 0 else 0
+
+
+@compiled
+def _multiply(state, space, parent, n, i, start, piece, child):
+    """Multiply or divide a node by g, 1 + g or sqrt(1 + g), g without dimension.
+
+    g is a column, a product of powers or a function of one. Such factors (saturation,
+    decay, screening, relativity, one more variable in a product) make up many laws, and
+    growing one by chance takes long.
+    """
+    lo, hi = start[i], i + 1
+    m = _copy_node(parent, lo, hi, piece, 0)
+    if m + 20 > piece[0].shape[0]:
+        return 0
+    operator = MUL if _uniform(state) < 0.5 else DIV
+    sum_ = 0
+    if _uniform(state) < 0.5:
+        sum_ = ADD if _uniform(state) < 0.5 else SUB
+        _put(piece, m, FIXED, 1.0)
+        m += 1
+    k = _put_group(state, space, piece, m)
+    if k == 0:
+        return 0
+    m += k
+    if _uniform(state) < 0.3:
+        f = space.ops[_below(state, space.ops.shape[0])]
+        if f == EXP and _uniform(state) < 0.5:
+            _put(piece, m, FIXED, -1.0)
+            _put(piece, m + 1, MUL, 0.0)
+            m += 2
+        if f >= UNARY:
+            _put(piece, m, f, 0.0)
+            m += 1
+    if sum_ != 0:
+        _put(piece, m, sum_, 0.0)
+        m += 1
+        if _uniform(state) < 0.3 and _has(space.ops, SQRT):
+            _put(piece, m, SQRT, 0.0)
+            m += 1
+    if not _has(space.ops, operator) or (sum_ != 0 and not _has(space.ops, sum_)):
+        return 0
+    _put(piece, m, operator, 0.0)
+    return _splice(parent, n, lo, hi, piece, m + 1, child)
+
+
+@compiled
+def _shorten(state, parent, n, i, dims, start, child):
+    """Replace a node by one of its descendants of the same dimension."""
+    tokens, C, cdim = parent
+    lo = start[i]
+    below = i - lo
+    if below == 0:
+        return 0
+    begin = _below(state, below)
+    for j in range(below):
+        q = lo + (begin + j) % below
+        if dims[q] == dims[i]:
+            a = start[q]
+            piece = (tokens[a : q + 1], C[a : q + 1], cdim[a : q + 1])
+            return _splice(parent, n, lo, i + 1, piece, q + 1 - a, child)
+    return 0
+
+
+@compiled
+def _change_constants(state, parent, n, child):
+    """Scale all constants by random factors, or draw them anew."""
+    _splice(parent, n, 0, 0, child, 0, child)
+    changed = False
+    for t in range(n):
+        if parent[0][t] <= PRIVATE:
+            changed = True
+            if _uniform(state) < 0.1:
+                child[1][t, :] = _random_constant(state)
+            else:
+                child[1][t] *= np.exp(0.5 * _normal(state))
+    return n if changed else 0
+
+
+@compiled
+def breed_rows(seeds, first, second, rates, space, PT, PN, PC, PD, T, N, C, Dm, H):
     """Make one offspring per row from parents ``first[p]`` and ``second[p]``.
 
     ``rates`` are the cumulative chances of crossover, new subtree, new token, insertion,
-    deletion and changed constant. ``N[p] = 0`` where no acceptable offspring was found.
+    deletion, changed constants and new factor. ``N[p] = 0`` where no acceptable offspring
+    was found.
     """
     state = np.zeros(1, dtype=np.uint64)
     L = T.shape[1]
-    G = C.shape[2]
-    dims = np.zeros(L, dtype=np.int64)
-    start = np.zeros(L, dtype=np.int64)
+    dims, dims2 = np.zeros(L, dtype=np.int64), np.zeros(L, dtype=np.int64)
+    start, start2 = np.zeros(L, dtype=np.int64), np.zeros(L, dtype=np.int64)
     hashes = np.zeros(L, dtype=np.uint64)
-    dims2 = np.zeros(L, dtype=np.int64)
-    start2 = np.zeros(L, dtype=np.int64)
-    mt = np.zeros(2 * L, dtype=np.int16)
-    md = np.zeros(2 * L, dtype=np.int16)
-    mv = np.zeros(2 * L)
-    mc = np.zeros((2 * L, G))
+    piece = (
+        np.zeros(2 * L, dtype=np.int16),
+        np.zeros((2 * L, C.shape[2])),
+        np.zeros(2 * L, dtype=np.int64),
+    )
+    anything = np.int64(-1)
     for p in range(T.shape[0]):
         state[0] = seeds[p]
         N[p] = 0
+        a, b = first[p], second[p]
+        parent, nA = (PT[a], PC[a], PD[a]), PN[a]
+        other, nB = (PT[b], PC[b], PD[b]), PN[b]
+        child = (T[p], C[p], Dm[p])
+        annotate(parent[0], nA, parent[2], space, anything, dims, start, hashes)
         for _try in range(6):
-            A, nA = PT[first[p]], PN[first[p]]
-            cA, dA = PC[first[p]], PD[first[p]]
-            annotate(A, nA, dA, tables, variables, np.int64(-1), limits, dims, start, hashes)
             i = _below(state, nA)
-            lo, hi = start[i], i + 1
             u = _uniform(state)
-            n = 0
             if u < rates[0]:
-                B, nB = PT[second[p]], PN[second[p]]
-                annotate(
-                    B,
-                    nB,
-                    PD[second[p]],
-                    tables,
-                    variables,
-                    np.int64(-1),
-                    limits,
-                    dims2,
-                    start2,
-                    hashes,
+                annotate(other[0], nB, other[2], space, anything, dims2, start2, hashes)
+                n = _cross(
+                    state, space, parent, nA, other, nB, i, dims, start, dims2, start2, child
                 )
-                free = i == nA - 1 and target < 0
-                begin = _below(state, nB)
-                for j in range(nB):
-                    q = (begin + j) % nB
-                    if free or dims2[q] == dims[i]:
-                        m = q + 1 - start2[q]
-                        n = _splice(
-                            A,
-                            cA,
-                            dA,
-                            nA,
-                            lo,
-                            hi,
-                            B[start2[q] : q + 1],
-                            PC[second[p]][start2[q] : q + 1],
-                            PD[second[p]][start2[q] : q + 1],
-                            m,
-                            T[p],
-                            C[p],
-                            Dm[p],
-                        )
-                        break
             elif u < rates[1]:
-                d = dims[i]
-                budget = smallest[d] + _below(state, 10)
-                mv[:] = 0.0
-                m = grow(
-                    state,
-                    d,
-                    budget,
-                    ops,
-                    tables,
-                    variables,
-                    allowed,
-                    smallest,
-                    witness,
-                    library,
-                    private,
-                    mt[:L],
-                    mv,
-                    md,
-                    0,
-                )
-                if m > 0:
-                    for j in range(m):
-                        mc[j, :] = mv[j]
-                    n = _splice(A, cA, dA, nA, lo, hi, mt, mc, md, m, T[p], C[p], Dm[p])
+                budget = space.smallest[dims[i]] + _below(state, 10)
+                m = _grow_piece(state, dims[i], budget, space, piece, 0)
+                n = _splice(parent, nA, start[i], i + 1, piece, m, child) if m > 0 else 0
             elif u < rates[2]:
-                n = nA
-                T[p, :n] = A[:n]
-                C[p, :n] = cA[:n]
-                Dm[p, :n] = dA[:n]
-                op = A[i]
-                if op >= BINARY and op < UNARY:
-                    T[p, i] = ops[_below(state, ops.shape[0])]
-                    if T[p, i] >= UNARY:
-                        n = 0
-                elif op >= UNARY and op < VARIABLE:
-                    T[p, i] = ops[_below(state, ops.shape[0])]
-                    if T[p, i] < UNARY:
-                        n = 0
-                elif private and op < BINARY and _uniform(state) < 0.5:
-                    T[p, i] = PRIVATE if op == CONSTANT else CONSTANT
-                    C[p, i, :] = np.mean(cA[i])
-                else:
-                    v = _below(state, variables.shape[0])
-                    if allowed[dims[i]] and _uniform(state) < 0.2:
-                        T[p, i] = CONSTANT
-                        Dm[p, i] = dims[i]
-                        C[p, i, :] = _random_constant(state, private)
-                    else:
-                        T[p, i] = VARIABLE + v
+                n = _change_token(state, space, parent, nA, i, dims, child)
             elif u < rates[3]:
-                # wrap the subtree: op(subtree, new) or op(new, subtree) or f(subtree)
-                op = ops[_below(state, ops.shape[0])]
-                m = hi - lo
-                mt[:m] = A[lo:hi]
-                md[:m] = dA[lo:hi]
-                mc[:m] = cA[lo:hi]
-                if op >= UNARY:
-                    mt[m] = op
-                    md[m] = 0
-                    mc[m] = 0.0
-                    n = _splice(A, cA, dA, nA, lo, hi, mt, mc, md, m + 1, T[p], C[p], Dm[p])
-                else:
-                    d = dims[i] if op in (ADD, SUB) else 0
-                    if i == nA - 1 and target < 0 and op != ADD and op != SUB:
-                        d = np.int64(variables[_below(state, variables.shape[0])])
-                    budget = smallest[d] + _below(state, 7)
-                    mv[:] = 0.0
-                    k = grow(
-                        state,
-                        d,
-                        budget,
-                        ops,
-                        tables,
-                        variables,
-                        allowed,
-                        smallest,
-                        witness,
-                        library,
-                        private,
-                        mt[m : m + L],
-                        mv[m:],
-                        md[m:],
-                        0,
-                    )
-                    if k > 0:
-                        for j in range(m, m + k):
-                            mc[j, :] = mv[j]
-                        if d == 0 and dims[i] == 0 and _uniform(state) < 0.5:
-                            # new operand first
-                            size = m + k
-                            qt = mt[:size].copy()
-                            qd = md[:size].copy()
-                            qc = mc[:size].copy()
-                            mt[:k], mt[k:size] = qt[m:], qt[:m]
-                            md[:k], md[k:size] = qd[m:], qd[:m]
-                            mc[:k], mc[k:size] = qc[m:], qc[:m]
-                        mt[m + k] = op
-                        md[m + k] = 0
-                        mc[m + k] = 0.0
-                        n = _splice(
-                            A,
-                            cA,
-                            dA,
-                            nA,
-                            lo,
-                            hi,
-                            mt,
-                            mc,
-                            md,
-                            m + k + 1,
-                            T[p],
-                            C[p],
-                            Dm[p],
-                        )
+                n = _wrap(state, space, parent, nA, i, dims, start, piece, child)
             elif u < rates[4]:
-                # replace a node by one of its descendants of the same dimension
-                if hi - lo > 1:
-                    begin = _below(state, hi - 1 - lo)
-                    for j in range(hi - 1 - lo):
-                        q = lo + (begin + j) % (hi - 1 - lo)
-                        if dims[q] == dims[i]:
-                            m = q + 1 - start[q]
-                            n = _splice(
-                                A,
-                                cA,
-                                dA,
-                                nA,
-                                lo,
-                                hi,
-                                A[start[q] : q + 1],
-                                cA[start[q] : q + 1],
-                                dA[start[q] : q + 1],
-                                m,
-                                T[p],
-                                C[p],
-                                Dm[p],
-                            )
-                            break
+                n = _shorten(state, parent, nA, i, dims, start, child)
+            elif u < rates[5]:
+                n = _change_constants(state, parent, nA, child)
             else:
-                n = nA
-                T[p, :n] = A[:n]
-                C[p, :n] = cA[:n]
-                Dm[p, :n] = dA[:n]
-                changed = False
-                for t in range(n):
-                    if A[t] < BINARY:
-                        changed = True
-                        if _uniform(state) < 0.1:
-                            C[p, t, :] = _random_constant(state, private)
-                        else:
-                            factor = np.exp(0.5 * _normal(state))
-                            for g in range(G):
-                                C[p, t, g] *= factor
-                if not changed:
-                    n = 0
-            if n > 0 and annotate(
-                T[p], n, Dm[p], tables, variables, target, limits, dims, start, hashes
-            ):
+                n = _multiply(state, space, parent, nA, i, start, piece, child)
+            if n > 0 and annotate(T[p], n, Dm[p], space, space.target, dims2, start2, hashes):
                 N[p] = n
                 H[p] = hashes[n - 1]
                 break

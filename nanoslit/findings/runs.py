@@ -20,16 +20,13 @@ import numpy as np
 from scipy.integrate import trapezoid
 
 from nanoslit.errors import ResultFileError
-from nanoslit.geometry import NanoslitNetwork
-from nanoslit.results.files import read_case_of, read_traces, require_result
+from nanoslit.results.files import require_result
+from nanoslit.results.last_cycle import HalfCell, read_last_cycle
 from nanoslit.results.provenance import MESH_ERRORS
-from nanoslit.results.summary import LEAST_CURRENT, time_weights
-from nanoslit.units import FARADAY
+from nanoslit.results.summary import LEAST_CURRENT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from nanoslit.case import Case
 
     Array = NDArray[np.float64]
 
@@ -84,24 +81,18 @@ class Measured:
         return float(np.hypot(self.error, self.common))
 
 
-@dataclass(frozen=True)
-class Run:
-    """Last cycle of a solved half cell, currents and charges per metre of depth.
+@dataclass(frozen=True, kw_only=True)
+class Run(HalfCell):
+    """Last cycle of a solved half cell, as claims are checked on it.
 
     Parameters
     ----------
-    path : Path
-    case : Case
     mesh : str
         Preset, or "explicit".
-    time, weight, applied, current : ndarray, shape (times,)
-        Time from the start of the cycle [s]; weights sum to 1.
     rising : ndarray of bool, shape (times,)
         Whether |applied potential| grows.
-    slit_charge, slit_potential, charge_potential : ndarray, shape (times, slits)
-        Stored charge [C/m]; potential at the middle of each slit, electrostatic and of
-        charge [V].
-    opening_current : ndarray, shape (times, slits - 1)
+    slit_potential, charge_potential : ndarray, shape (times, slits)
+        Potential at the middle of each slit, electrostatic and of charge [V].
     voltage : dict of str to ndarray, shape (times, slits - 1)
         Difference over each opening, by the names of :data:`VOLTAGES` [V].
     parts : dict of str to dict of str to ndarray, shape (times, places)
@@ -111,27 +102,13 @@ class Run:
         Of the open-space planes from the first sheet [m].
     """
 
-    path: Path
-    case: Case
     mesh: str
-    time: Array
-    weight: Array
-    applied: Array
-    current: Array
     rising: NDArray[np.bool_]
-    slit_charge: Array
     slit_potential: Array
     charge_potential: Array
-    opening_current: Array
     voltage: dict[str, Array]
     parts: dict[str, dict[str, Array]]
     distances: Array
-
-    @property
-    def network(self) -> NanoslitNetwork:
-        """Geometry."""
-        assert isinstance(self.case.geometry, NanoslitNetwork)
-        return self.case.geometry
 
     @property
     def slit_size(self) -> float:
@@ -147,13 +124,6 @@ class Run:
     def driving(self) -> str:
         """Name of the voltage that drives the current best known."""
         return next(iter(self.voltage))
-
-    @property
-    def bulk_charge(self) -> float:
-        """Charge of the ions of bulk electrolyte in a slit, F A sum |z| c [C/m]."""
-        g = self.network
-        content = sum(abs(i.charge) * i.concentration for i in self.case.electrolyte.ions)
-        return float(FARADAY * content * g.slit_size * g.height)
 
     def large(self) -> NDArray[np.bool_]:
         """Return where an opening carries enough current to read dphi/I."""
@@ -182,40 +152,26 @@ def read_run(path: str | Path) -> Run:
     ResultFileError
         If it is no result of a half cell with at least two slits.
     """
-    path = Path(path)
-    case, t = read_case_of(path), read_traces(path)
-    g = case.geometry
-    if case.cell != "half" or not isinstance(g, NanoslitNetwork) or g.sheets < 2:
-        raise ResultFileError(
-            f"{path}: this needs a half cell of two sheets or more; it is a {case.cell} cell "
-            f"of {g.sheets}"
-        )
-    rows = t.in_cycle()
-    time, applied = t["time"][rows], t["applied_potential"][rows]
+    c = read_last_cycle(path)
+    charge_potential = c.trace("slit_charge_potential")
     voltage = {
-        "electrochemical": np.diff(t["slit_charge_potential"][rows], axis=1),
-        "mid": t["trans_slit_voltage"][rows],
+        "electrochemical": np.diff(charge_potential, axis=1),
+        "mid": c.trace("trans_slit_voltage"),
     }
-    if "slit_ion_potential" in t:
-        by_ion, charge = t["slit_ion_potential"][rows], t["electrode_charge"][rows]
-        counter = case.electrolyte.counterion_mean(by_ion, charge)
-        voltage = {"counterion": np.diff(counter, axis=1)} | voltage
+    if "slit_ion_potential" in c.traces:
+        voltage = {"counterion": np.diff(c.counterion("slit_ion_potential"), axis=1)} | voltage
     parts = {}
     for place in ("slit", "opening", "mouth", "open space"):
         trace = place.replace(" ", "_") + "_current"
-        parts[place] = {p: _columns(t[f"{trace}_{p}"][rows]) for p in PARTS}
-    if "slit_current_migration_excess" in t:
-        parts["slit excess"] = {p: t[f"slit_current_{p}_excess"][rows] for p in PARTS}
-    mesh = case.numerics.mesh if isinstance(case.numerics.mesh, str) else "explicit"
+        parts[place] = {p: _columns(c.trace(f"{trace}_{p}")) for p in PARTS}
+    if "slit_current_migration_excess" in c.traces:
+        parts["slit excess"] = {p: c.trace(f"slit_current_{p}_excess") for p in PARTS}
+    mesh = c.case.numerics.mesh
     return Run(
-        path=path, case=case, mesh=mesh, time=time - time[0], weight=time_weights(time),
-        applied=applied, current=t["electrode_current"][rows],
-        rising=np.gradient(np.abs(applied)) > 0, slit_charge=t["slit_charge"][rows],
-        slit_potential=t["slit_potential"][rows],
-        charge_potential=t["slit_charge_potential"][rows],
-        opening_current=t["opening_current"][rows],
-        voltage=voltage,
-        parts=parts, distances=t.distances,
+        **c.base(), mesh=mesh if isinstance(mesh, str) else "explicit",
+        rising=np.gradient(np.abs(c.applied)) > 0, slit_potential=c.trace("slit_potential"),
+        charge_potential=charge_potential, voltage=voltage, parts=parts,
+        distances=c.traces.distances,
     )  # fmt: skip
 
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from nanoslit.circuit.curves import Curve
     from nanoslit.circuit.explorer import StudyResult
     from nanoslit.circuit.response import CircuitResponse
 
-__all__ = ["draw_shapes", "draw_spectrum", "draw_study", "draw_voltammogram", "save"]
+__all__ = ["draw_ragone", "draw_shapes", "draw_spectrum", "draw_study", "draw_voltammogram"]
 
 MOST_CURVES = 12
 
@@ -22,17 +21,6 @@ def _figure(columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(4.4 * columns, 3.6 * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure as png, svg or pdf, under a temporary name first."""
-    from nanoslit.errors import CaseError
-
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise CaseError(f"{path}: a figure must end in .png, .svg or .pdf")
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(part, dpi=160)
-    part.replace(path)
 
 
 def draw_voltammogram(response: CircuitResponse, labels: list[str] | None = None) -> Any:
@@ -50,18 +38,31 @@ def draw_voltammogram(response: CircuitResponse, labels: list[str] | None = None
     return figure
 
 
-def draw_spectrum(frequency: Any, z: Any, unit: str) -> Any:
+def draw_spectrum(curve: Curve) -> Any:
     """Return Nyquist and Bode plots of one impedance spectrum."""
+    frequency, real, imag = (curve.columns[k].values for k in ("frequency", "real", "imag"))
+    unit = curve.columns["real"].unit
     figure, axes = _figure(2)
     nyquist, bode = axes[0]
-    nyquist.plot(z.real, -z.imag, ".-")
+    nyquist.plot(real, -imag, ".-")
     nyquist.set_xlabel(f"Re Z [{unit}]")
     nyquist.set_ylabel(f"-Im Z [{unit}]")
-    bode.loglog(frequency, np.abs(z), label="|Z|")
-    bode.loglog(frequency, z.real, "--", label="Re Z")
+    bode.loglog(frequency, np.hypot(real, imag), label="|Z|")
+    bode.loglog(frequency, real, "--", label="Re Z")
     bode.set_xlabel("frequency [Hz]")
     bode.set_ylabel(f"impedance [{unit}]")
     bode.legend(fontsize=8)
+    return figure
+
+
+def draw_ragone(curve: Curve) -> Any:
+    """Return energy against power of constant-current discharges."""
+    figure, axes = _figure()
+    energy, power = curve.columns["energy"], curve.columns["power"]
+    axis, shown = axes[0, 0], energy.values > 0
+    axis.loglog(power.values[shown], energy.values[shown], ".-")
+    axis.set_xlabel(f"mean power [{power.unit}]")
+    axis.set_ylabel(f"energy [{energy.unit}]")
     return figure
 
 

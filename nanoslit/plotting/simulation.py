@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nanoslit.case import Case
     from nanoslit.mpnp.traces import Traces
 
-__all__ = ["FIGURES", "plot", "save"]
+__all__ = ["FIGURES", "plot"]
 
 
 def _figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (5.0, 4.0)) -> Any:
@@ -262,24 +262,3 @@ def plot(
     if what == "fields":
         return _fields(case, path, snapshot)
     return _FROM_TRACES[what](case, read_traces(path), basis(case, per))
-
-
-def save(figure: Any, path: str | Path) -> None:
-    """Write a figure as png, svg or pdf: to a temporary name, then renamed.
-
-    Raises
-    ------
-    CaseError
-        If the ending is another one.
-    """
-    path = Path(path)
-    kind = path.suffix.lower().lstrip(".")
-    if kind not in ("png", "svg", "pdf"):
-        raise CaseError(f"{path}: figures are written as .png, .svg or .pdf")
-    part = path.with_name(f".{path.name}.part")
-    try:
-        figure.savefig(part, format=kind, dpi=150)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -33,7 +33,8 @@ MEASURED_WALLS = {
         3.0, 3.0, "smallest value; Randin & Yeager, J. Electroanal. Chem. 36 (1972) 257",
     ),
     "graphite basal plane, Li to Cs chlorides": (
-        4.72, 9.39, "Iamprasertkun et al., J. Phys. Chem. Lett. 10 (2019) 617",
+        4.72, 9.39, "at a fixed potential from that of zero charge; Iamprasertkun et al., "
+        "J. Phys. Chem. Lett. 2019, doi 10.1021/acs.jpclett.8b03523",
     ),
 }  # fmt: skip
 """Measured capacitance per wall area, low and high [uF cm^-2], and where it stands."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,7 +13,12 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from nanoslit.errors import CaseError, MissingExtraError, ResultFileError
+from nanoslit.errors import (
+    CaseError,
+    MissingExtraError,
+    ResultFileError,
+    WriteFailedError,
+)
 from nanoslit.mpnp.traces import SPECS
 from nanoslit.results.basis import basis
 from nanoslit.results.files import FIELDS, read_case_of, read_traces, require_result
@@ -28,6 +34,7 @@ __all__ = ["FORMATS", "export", "flat_columns"]
 FORMATS = ("vtk", "csv", "parquet")
 
 _HIDDEN_CELL = 32
+_VTR = re.compile(r"fields-\d{4,}\.vtr")
 _PER_DEPTH = {"C m-1": "C", "A m-1": "A", "mol m-1": "mol"}
 
 
@@ -131,15 +138,33 @@ def _point_data(grid: Any, data: dict[str, Any], ions: list[str]) -> None:
     grid.cell_data["vtkGhostType"] = np.where(flat(touching), _HIDDEN_CELL, 0).astype(np.uint8)
 
 
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else [folder]
+
+
+def _require_whole(part: Path, target: Path) -> None:
+    """Raise if VTK could not write all of a file: it only prints that."""
+    end = b"</VTKFile>"
+    with part.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - 64))
+        if end not in file.read():
+            raise WriteFailedError(f"{target}: cannot be written: is the disk full?")
+
+
 def _vtk(path: Path, target: Path) -> None:
     """Write one .vtr per snapshot into a folder and a .pvd that lists their times."""
     folder = target.with_suffix("")
+    if folder.exists() and not all(_VTR.fullmatch(p.name) for p in _entries(folder)):
+        raise CaseError(
+            f"{folder}: holds other files than those of an export; choose another name with -o"
+        )
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=target.parent))
     try:
         entries = []
         for i, (t, grid) in enumerate(_grids(path)):
             name = f"fields-{i:04d}.vtr"
             grid.save(work / name)
+            _require_whole(work / name, target)
             entries.append(
                 f'    <DataSet timestep="{t!r}" file={quoteattr(folder.name + "/" + name)}/>'
             )

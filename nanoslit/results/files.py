@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,6 @@ import numpy as np
 from nanoslit.casefile import case_from_toml, case_to_toml
 from nanoslit.errors import (
     CaseError,
-    DamagedFileError,
     ResultFileError,
     WriteFailedError,
 )
@@ -425,8 +426,9 @@ def run_cost(simulation: Simulation) -> dict[str, Any]:
 # -- reading ------------------------------------------------------------------------------
 
 
-def require_result(path: str | Path) -> Any:
-    """Return an open result file of this version.
+@contextmanager
+def require_result(path: str | Path) -> Iterator[Any]:
+    """Give an open result file of this version.
 
     Raises
     ------
@@ -436,20 +438,18 @@ def require_result(path: str | Path) -> Any:
         If it cannot be read any more.
     """
     path = Path(path)
-    file = sealed.open_sealed(path)
-    schema, number = file.attrs.get("schema"), file.attrs.get("schema_version")
-    if schema != SCHEMA:
-        file.close()
-        raise ResultFileError(
-            f"{path}: is an HDF5 file but not a result of nanoslit run (schema: {schema})"
-        )
-    if number != SCHEMA_VERSION:
-        file.close()
-        raise ResultFileError(
-            f"{path}: has schema version {number}; this nanoslit reads version "
-            f"{SCHEMA_VERSION}: use the nanoslit that wrote it, or run the case again"
-        )
-    return file
+    with sealed.open_sealed(path) as file:
+        schema, number = file.attrs.get("schema"), file.attrs.get("schema_version")
+        if schema != SCHEMA:
+            raise ResultFileError(
+                f"{path}: is an HDF5 file but not a result of nanoslit run (schema: {schema})"
+            )
+        if number != SCHEMA_VERSION:
+            raise ResultFileError(
+                f"{path}: has schema version {number}; this nanoslit reads version "
+                f"{SCHEMA_VERSION}: use the nanoslit that wrote it, or run the case again"
+            )
+        yield file
 
 
 def read_traces(path: str | Path) -> Traces:
@@ -462,11 +462,8 @@ def read_traces(path: str | Path) -> Traces:
     """
     with require_result(path) as file:
         group = file["traces"]
-        try:
-            values = {name: group[name][()] for name in SPECS if name in group}
-            distances = group["distance"][()] if "distance" in group else np.zeros(0)
-        except (OSError, RuntimeError) as error:
-            raise DamagedFileError(f"{path}: traces cannot be read ({error})") from None
+        values = {name: group[name][()] for name in SPECS if name in group}
+        distances = group["distance"][()] if "distance" in group else np.zeros(0)
         return Traces(values, distances, 2 if file.attrs["cell"] == "full" else 1)
 
 

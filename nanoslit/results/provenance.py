@@ -83,7 +83,8 @@ def describe(case: Case, comm: Any = None) -> dict[str, Any]:
         try:
             out[f"version_{name}"] = version(name)
         except PackageNotFoundError:
-            out[f"version_{name}"] = "none"
+            # Debian's h5py has no metadata
+            out[f"version_{name}"] = getattr(sys.modules.get(name), "__version__", "none")
     return out | _libraries()
 
 

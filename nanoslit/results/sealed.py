@@ -5,8 +5,8 @@ and the sha256 of everything before the trailer. HDF5 ignores bytes behind its e
 every reader opens the file; :func:`check` finds truncation and any flipped bit.
 
 Files are written under a temporary name beside their place, flushed to the disk, and
-renamed. What one process writes is built in memory first, because the HDF5 library does
-not survive a full disk (it crashes when it closes the file).
+renamed. What one process writes is built in memory first, if it is not large, because the
+HDF5 library does not survive a full disk (it crashes when it closes the file).
 """
 
 from __future__ import annotations
@@ -14,15 +14,30 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from nanoslit.errors import DamagedFileError, ResultFileError, WriteFailedError
+from nanoslit.errors import (
+    DamagedFileError,
+    NanoslitError,
+    ResultFileError,
+    WriteFailedError,
+)
 
-__all__ = ["LIBVER", "check", "open_sealed", "part_name", "publish", "seal", "write_sealed"]
+__all__ = [
+    "LIBVER",
+    "check",
+    "new_sealed",
+    "open_sealed",
+    "part_name",
+    "publish",
+    "seal",
+    "write_sealed",
+]
 
 LIBVER = ("earliest", "v110")
 """HDF5 format versions: readable by every library since 1.10."""
@@ -30,6 +45,7 @@ LIBVER = ("earliest", "v110")
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _MARK = b"nanoslit-seal"
 _TRAILER = 128
+_LARGE = 1 << 28  # bytes; of a file that is built on the disk
 
 
 def part_name(path: Path) -> Path:
@@ -37,7 +53,7 @@ def part_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.part-{os.getpid()}")
 
 
-def write_sealed(path: Path, fill: Callable[[Any], None]) -> int:
+def write_sealed(path: Path, fill: Callable[[Any], None], size: int = 0) -> int:
     """Build an HDF5 file in memory, seal it and put it in its place; return its size.
 
     Parameters
@@ -46,17 +62,41 @@ def write_sealed(path: Path, fill: Callable[[Any], None]) -> int:
         Replaced if it exists.
     fill : callable
         Writes into the open ``h5py.File``.
+    size : int
+        Bytes of its arrays, if they may be many: a large file is built on the disk, after a
+        look whether there is room.
 
     Raises
     ------
     WriteFailedError
         If the disk is full or the folder cannot be written; nothing is left behind.
     """
-    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=LIBVER) as file:
+    with new_sealed(path, size) as file:
         fill(file)
+    return path.stat().st_size
+
+
+@contextmanager
+def new_sealed(path: Path, size: int = 0) -> Iterator[Any]:
+    """Give an open ``h5py.File`` that gets its name when it is whole (:func:`write_sealed`)."""
+    part = part_name(path)
+    if size > _LARGE:
+        try:
+            with part.open("wb") as room:  # a full disk is an error now: HDF5 would crash
+                os.posix_fallocate(room.fileno(), 0, size + size // 8)
+            with h5py.File(part, "w", libver=LIBVER) as file:
+                yield file
+            seal(part)
+            publish(part, path)
+        except OSError as error:
+            raise WriteFailedError(cannot_write(path, error, size)) from None
+        finally:
+            part.unlink(missing_ok=True)
+        return
+    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=LIBVER) as file:
+        yield file
         file.flush()
         image = file.id.get_file_image()
-    part = part_name(path)
     try:
         with part.open("wb") as out:
             out.write(image)
@@ -67,7 +107,6 @@ def write_sealed(path: Path, fill: Callable[[Any], None]) -> int:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise WriteFailedError(cannot_write(path, error, len(image))) from None
-    return len(image) + _TRAILER
 
 
 def seal(path: Path) -> None:
@@ -121,21 +160,41 @@ def check(path: Path) -> None:
         )
 
 
-def open_sealed(path: Path) -> Any:
-    """Return an HDF5 file open for reading, with a readable error if it is none.
+@contextmanager
+def open_sealed(path: Path) -> Iterator[Any]:
+    """Give an HDF5 file open for reading, with a readable error if it is none.
 
     Raises
     ------
     ResultFileError
         If it is missing or no HDF5 file.
     DamagedFileError
-        If HDF5 cannot open it.
+        If HDF5 cannot open it, or cannot read what is asked for.
     """
     _require_hdf5(path)
     try:
-        return h5py.File(path, "r")
+        file = h5py.File(path, "r")
     except (OSError, RuntimeError) as error:
         raise DamagedFileError(f"{path}: HDF5 cannot open it ({_first(error)})") from None
+    with file:
+        try:
+            yield file
+        except Exception as error:
+            if isinstance(error, NanoslitError) or not _of_hdf5(error):
+                raise
+            raise DamagedFileError(
+                f"{path}: HDF5 cannot read it ({_first(error)}); `nanoslit verify` tells "
+                "whether it is damaged"
+            ) from None
+
+
+def _of_hdf5(error: BaseException) -> bool:
+    """Whether an error comes from inside the HDF5 library: each has another type."""
+    trace, last = error.__traceback__, ""
+    while trace is not None:
+        last = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return last.split(".")[0] == "h5py"
 
 
 def cannot_write(path: Path, error: Exception, size: int) -> str:

@@ -15,12 +15,12 @@ from nanoslit.circuit.ions import IonCircuit
 from nanoslit.circuit.ladder import NanoCircuit
 from nanoslit.circuit.laws import COLUMNS, LadderLaw
 from nanoslit.errors import CircuitError, ConvergenceError, LawError
+from nanoslit.results.last_cycle import weighted_fit
 from nanoslit.study.ions import IonMaterial, ion_parameters
 from nanoslit.study.parameters import (
     POTENTIALS,
     Cell,
     LadderParameters,
-    fit,
     ladder_parameters,
     read_cell,
 )
@@ -220,7 +220,8 @@ def _donnan(cell: Cell, p: LadderParameters) -> Callable[[Cell], NanoCircuit]:
     x = cell.slit_charge / cell.bulk_charge
     shape = cell.resistor_current / np.sqrt(1 + x**2)
     r = np.array([
-        fit(shape[:, [k]], cell.voltage[:, k], cell.weight)[0][0] for k in range(cell.slits)
+        weighted_fit(shape[:, [k]], cell.voltage[:, k], cell.weight)[0][0]
+        for k in range(cell.slits)
     ])  # fmt: skip
 
     def make(other: Cell) -> NanoCircuit:
@@ -260,7 +261,7 @@ def _with_law(path: Path, law: ResistanceLaw) -> Callable[[Cell], NanoCircuit]:
     for kind, scale in (("q", top[0]), ("X", cell.bulk_charge)):
         columns |= {f"{kind}_{g}": charge / scale for g in ("outer", "inner", "mean")}
     shape = form(columns, cases[0] if form.cases else None)
-    (factor,), _ = fit(np.asarray(shape)[:, None], cell.voltage[:, 0], cell.weight)
+    (factor,), _ = weighted_fit(np.asarray(shape)[:, None], cell.voltage[:, 0], cell.weight)
     at_mouth = re.sub(r"\b([qX])_(outer|mean)\b", r"\1_inner", form.expression)
     common: dict[str, Any] = {
         "charge": str(law.meaning.get("charge", "abs")), "bulk_charge": cell.bulk_charge,
@@ -339,7 +340,8 @@ def simulate(circuit: NanoCircuit | IonCircuit, cell: Cell) -> Array:
     protocol = cell.case.protocol
     if isinstance(circuit, IonCircuit):
         whole = circuit.simulate(protocol)
-        return np.interp(cell.time, whole.time, whole.electrode_current)[None]
+        when = whole.time[-1] - cell.time[-1] + cell.time  # the last cycle ends the protocol
+        return np.interp(when, whole.time, whole.electrode_current)[None]
     cycle = int(np.max(protocol.cycle(protocol.duration * (1 - 1e-9))))
     response = circuit.simulate(protocol, cycle=cycle if cycle > 1 else None)
     start = cell.time[0] - response.time[:, :1]  # a reported cycle may count from zero

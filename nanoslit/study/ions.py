@@ -29,7 +29,7 @@ from nanoslit.circuit.ions import IonCircuit, check_electrolyte, contents
 from nanoslit.errors import CircuitError
 from nanoslit.mpnp.equilibrium import concentrations
 from nanoslit.mpnp.grid import open_space_reading
-from nanoslit.study.parameters import fit, read_cell
+from nanoslit.results.last_cycle import read_last_cycle, weighted_fit
 from nanoslit.units import FARADAY
 
 if TYPE_CHECKING:
@@ -191,19 +191,15 @@ def ion_parameters(path: str | Path) -> IonParameters:
     """
     from scipy.interpolate import RectBivariateSpline
 
-    from nanoslit.results.files import read_traces
-
-    cell = read_cell(path)
+    cell = read_last_cycle(path)
     case, weight = cell.case, cell.weight
     check_case(case)
-    t = read_traces(path)
-    rows = t.in_cycle()
-    inside, space = t["slit_ion_potential"][rows], t["open_space_ion_potential"][rows]
+    inside, space = cell.trace("slit_ion_potential"), cell.trace("open_space_ion_potential")
     potential = np.concatenate([space[:, None], inside], axis=1)
     current = np.concatenate(
-        [t["mouth_ion_current"][rows][:, None], t["opening_ion_current"][rows]], axis=1
+        [cell.trace("mouth_ion_current")[:, None], cell.trace("opening_ion_current")], axis=1
     )
-    content = np.asarray(t["slit_ion_content"][rows])
+    content = cell.trace("slit_ion_content")
     z = np.array([ion.charge for ion in case.electrolyte.ions], float)
     middle = (z[0] * potential[..., 0] - z[1] * potential[..., 1]) / (z[0] - z[1])
     salt = z[0] * (potential[..., 0] - middle)
@@ -220,10 +216,12 @@ def ion_parameters(path: str | Path) -> IonParameters:
     face = -FARADAY * (theory(wall, slice(0, 1))[:, 0] @ z)
     size, exterior, residuals = np.empty(2), np.empty(1), {}
     for s, ion in enumerate(case.electrolyte.ions):
-        (size[s],), residuals[f"length of {ion.name}"] = fit(
+        (size[s],), residuals[f"length of {ion.name}"] = weighted_fit(
             boxes[..., s, None], content[..., s], weight
         )
-    exterior[:], residuals["exterior"] = fit(face[:, None], cell.exterior_charge, weight)
+    exterior[:], residuals["exterior"] = weighted_fit(
+        face[:, None], cell.trace("exterior_charge"), weight
+    )
     _, _, log_gate, _ = contents(case.electrolyte, case.electrode, g.opening, lower, upper)
     middles = 0.5 * (u[:, 1:] + u[:, :-1]), 0.5 * (salt[:, 1:] + salt[:, :-1])
     log_n = [RectBivariateSpline(x, y, log_gate[..., s]).ev(*middles) for s in (0, 1)]

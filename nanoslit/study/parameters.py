@@ -22,18 +22,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nanoslit.errors import CaseError, ResultFileError
+from nanoslit.errors import CaseError
 from nanoslit.mpnp.equilibrium import slit_charge
-from nanoslit.units import FARADAY
+from nanoslit.results.last_cycle import HalfCell, read_last_cycle, weighted_fit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from nanoslit.case import Case
 
     Array = NDArray[np.float64]
 
@@ -42,20 +40,16 @@ __all__ = ["POTENTIALS", "Cell", "LadderParameters", "ladder_parameters", "read_
 POTENTIALS = ("counterion", "electrochemical")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """Last cycle of a solved half cell.
+@dataclass(frozen=True, kw_only=True)
+class Cell(HalfCell):
+    """Last cycle of a solved half cell, as a ladder sees it.
 
     Parameters
     ----------
-    path : Path
-    case : Case
     potential : {"counterion", "electrochemical"}
         Which potential the inner ones are.
-    time, weight, applied, current : ndarray, shape (times,)
-        Weights are the trapezoidal ones of the mean over time, sum 1.
-    slit_charge, slit_potential : ndarray, shape (times, slits)
-        [C/m], [V]
+    slit_potential : ndarray, shape (times, slits)
+        [V]
     open_potential, exterior_charge : ndarray, shape (times,)
     voltage, resistor_current : ndarray, shape (times, slits)
         Of the mouth, then of the openings [V], [A/m].
@@ -63,14 +57,7 @@ class Cell:
         Difference of electrostatic potentials at the middles of neighbouring slits [V].
     """
 
-    path: Path
-    case: Case
     potential: str
-    time: Array
-    weight: Array
-    applied: Array
-    current: Array
-    slit_charge: Array
     slit_potential: Array
     open_potential: Array
     exterior_charge: Array
@@ -78,22 +65,10 @@ class Cell:
     resistor_current: Array
     mid_voltage: Array
 
-    @property
-    def slits(self) -> int:
-        """Number of slits."""
-        return int(self.slit_charge.shape[1])
-
-    @property
-    def bulk_charge(self) -> float:
-        """Charge of the ions of bulk electrolyte in a slit, F A sum |z| c [C/m]."""
-        g: Any = self.case.geometry
-        content = sum(abs(i.charge) * i.concentration for i in self.case.electrolyte.ions)
-        return float(FARADAY * content * g.slit_size * g.height)
-
     def equilibrium(self, potentials: Array) -> tuple[Array, Array]:
         """Return charge and capacitance per length of its slits in equilibrium."""
-        g: Any = self.case.geometry
-        return slit_charge(self.case.electrolyte, self.case.electrode, g.slit_size, potentials)
+        case, size = self.case, self.network.slit_size
+        return slit_charge(case.electrolyte, case.electrode, size, potentials)
 
     def potentials(self, points: int = 201) -> Array:
         """Return potentials that span the window of its protocol and zero [V]."""
@@ -113,34 +88,23 @@ def read_cell(path: str | Path, potential: str = "counterion") -> Cell:
     ResultFileError
         If it is no result of a half cell with at least two slits.
     """
-    from nanoslit.results.files import read_case_of, read_traces
-    from nanoslit.results.summary import time_weights
-
     if potential not in POTENTIALS:
         raise CaseError(f"potential = {potential!r} must be one of {POTENTIALS}")
-    case, t = read_case_of(path), read_traces(path)
-    if case.cell != "half" or case.geometry.sheets < 2:
-        raise ResultFileError(
-            f"{path}: a circuit is compared with a half cell of two sheets or more; this is "
-            f"a {case.cell} cell of {case.geometry.sheets}"
-        )
-    rows = t.in_cycle()
-    time = t["time"][rows]
+    c = read_last_cycle(path)
 
     def inner(name: str) -> Array:
-        by_ion = np.asarray(t[name][rows])
         if potential == "counterion":
-            return case.electrolyte.counterion_mean(by_ion, t["electrode_charge"][rows])
-        return np.asarray(by_ion.mean(axis=-1))
+            return c.counterion(name)
+        return np.asarray(c.trace(name).mean(axis=-1))
 
     inside, space = inner("slit_ion_potential"), inner("open_space_ion_potential")
-    voltage = np.diff(np.concatenate([space[:, None], inside], axis=1), axis=1)
+    mouth = c.trace("mouth_current")[:, None]
     return Cell(
-        Path(path), case, potential, time, time_weights(time), t["applied_potential"][rows],
-        t["electrode_current"][rows], t["slit_charge"][rows], inside, space,
-        t["exterior_charge"][rows], voltage,
-        np.concatenate([t["mouth_current"][rows][:, None], t["opening_current"][rows]], 1),
-        t["trans_slit_voltage"][rows],
+        **c.base(), potential=potential, slit_potential=inside, open_potential=space,
+        exterior_charge=c.trace("exterior_charge"),
+        voltage=np.diff(np.concatenate([space[:, None], inside], axis=1), axis=1),
+        resistor_current=np.concatenate([mouth, c.opening_current], 1),
+        mid_voltage=c.trace("trans_slit_voltage"),
     )  # fmt: skip
 
 
@@ -185,36 +149,18 @@ class LadderParameters:
     pooled: dict[str, float]
 
 
-def fit(columns: Array, target: Array, weight: Array) -> tuple[Array, float]:
-    """Return coefficients and relative rms misfit of a weighted linear fit.
-
-    Parameters
-    ----------
-    columns : ndarray, shape (times, coefficients) or (times, sets, coefficients)
-    target : ndarray, shape (times,) or (times, sets)
-    weight : ndarray, shape (times,)
-    """
-    w = np.sqrt(weight).reshape(-1, *([1] * (target.ndim - 1)))
-    x = (columns * w[..., None]).reshape(-1, columns.shape[-1])
-    y = (target * w).ravel()
-    scale = np.linalg.norm(x, axis=0)
-    c, *_ = np.linalg.lstsq(x / scale, y, rcond=None)
-    misfit = np.linalg.norm(y - x / scale @ c) / np.linalg.norm(y)
-    return c / scale, float(misfit)
-
-
 def ladder_parameters(cell: Cell) -> LadderParameters:
     """Return the parameters of the circuit of one cell; the rules are those above."""
     w, n = cell.weight, cell.slits
-    inner = slice(1, -1) if n > 2 else slice(None)
+    inner = cell.interior
     u = (cell.applied[:, None] - cell.slit_potential)[:, inner]
     q = cell.slit_charge[:, inner]
     node = cell.open_potential
     length, res_l = _lengths(cell)
-    (c_slit,), res_c = fit(u[..., None], q, w)
-    (c_zero, cubic), res_bend = fit(np.stack([u, u**3], -1), q, w)
-    (r_open,), res_r = fit(cell.current[:, None], node, w)
-    (c_open,), res_o = fit((cell.applied - node)[:, None], cell.exterior_charge, w)
+    (c_slit,), res_c = weighted_fit(u[..., None], q, w)
+    (c_zero, cubic), res_bend = weighted_fit(np.stack([u, u**3], -1), q, w)
+    (r_open,), res_r = weighted_fit(cell.current[:, None], node, w)
+    (c_open,), res_o = weighted_fit((cell.applied - node)[:, None], cell.exterior_charge, w)
     q_max = np.abs(cell.slit_charge).max(axis=0)
     i = cell.resistor_current
     columns = np.stack([i, -i * np.abs(cell.slit_charge) / q_max], -1)
@@ -227,13 +173,13 @@ def ladder_parameters(cell: Cell) -> LadderParameters:
     }
     laws, constants = np.empty((n, 2)), np.empty(n)
     for k in range(n):
-        laws[k], residuals[f"law {k}"] = fit(columns[:, k], cell.voltage[:, k], w)
-        (constants[k],), residuals[f"constant {k}"] = fit(
+        laws[k], residuals[f"law {k}"] = weighted_fit(columns[:, k], cell.voltage[:, k], w)
+        (constants[k],), residuals[f"constant {k}"] = weighted_fit(
             columns[:, k, :1], cell.voltage[:, k], w
         )
     pooled: dict[str, float] = {}
     for prefix, v in (("", cell.voltage[:, 1:]), ("mid_", cell.mid_voltage)):
-        (a, b), pooled[f"{prefix}residual"] = fit(columns[:, 1:], v, w)
+        (a, b), pooled[f"{prefix}residual"] = weighted_fit(columns[:, 1:], v, w)
         pooled |= {f"{prefix}r_c": float(a), f"{prefix}gamma": float(b / a)}
     return LadderParameters(
         laws[:, 0], laws[:, 1] / laws[:, 0], q_max, constants, length, float(c_slit),
@@ -253,7 +199,7 @@ def _lengths(cell: Cell) -> tuple[Array, float]:
     length, misfits = np.empty(cell.slits), []
     for group in groups:
         if theory[:, group].size:
-            (length[group],), misfit = fit(
+            (length[group],), misfit = weighted_fit(
                 theory[:, group, None], cell.slit_charge[:, group], cell.weight
             )
             misfits.append(misfit)

@@ -180,7 +180,7 @@ def _join(where: Where, stack: ExitStack) -> Any:
                 Client(scheduler_file=str(where.scheduler_file), timeout=30)
             )
         return stack.enter_context(Client(where.address, timeout=30))
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError) as error:  # ValueError: no address at all
         name = where.address or where.scheduler_file
         raise SweepError(
             f"no Dask scheduler answers at {name} ({error}); start it, then "

@@ -7,15 +7,21 @@ cycle). Costs stand in the group ``provenance``, so that equal sweeps give equal
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nanoslit.errors import NanoslitError, SweepError, WriteFailedError
 from nanoslit.sweep.axes import Column, Group
 from nanoslit.sweep.catalogue import STATES, Catalogue
 from nanoslit.sweep.folder import Folder
@@ -27,6 +33,9 @@ from nanoslit.sweep.status import current_plan, open_catalogue
 __all__ = ["Collected", "collect", "gather"]
 
 _MOST_CVS = 20_000  # above this the voltammograms stay in the result files
+_ENDINGS = (".h5", ".hdf5", ".nc")
+_LARGE = 1 << 24  # bytes of an array that is better kept in a file
+_ROWS = 10_000  # points that are written at once
 
 SCALARS = {
     "cv_area": ("W m-1", "closed integral of I dphi over the last cycle"),
@@ -94,49 +103,104 @@ def _dimension_names(groups: tuple[Group, ...]) -> dict[str, Group]:
     return dict(zip(unique, groups, strict=True))
 
 
-def gather(folder: Folder, catalogue: Catalogue, number: int, points: Points) -> Collected:
-    """Return the observables of all points that are done."""
+def gather(
+    folder: Folder, catalogue: Catalogue, number: int, points: Points, room: Path | None = None
+) -> Collected:
+    """Return the observables of all points that are done.
+
+    Points are read one at a time; memory holds nothing but the arrays, and those of many
+    points lie in temporary files of the folder ``room`` (the system's by default).
+
+    Raises
+    ------
+    OSError
+        If there is no room on that disk.
+    """
     out = Collected(points, _dimension_names(points.groups))
-    shape, n = points.shape, len(points)
-    states = np.zeros(n, dtype=np.int8)
-    done: list[tuple[int, dict[str, Any]]] = []
-    records = _records(folder, catalogue, number, states)
+    n, openings = len(points), _most_openings(points)
     with_cv = n <= _MOST_CVS
-    widest = 0
-    for i, record in records:
-        if not with_cv:
-            record.pop("cv", None)
-        widest = max(widest, len(record["summary"].get("openings", [])))
-        done.append((i, record))
-    flat: dict[str, tuple[tuple[str, ...], Any, str, str]] = {}
-    for name, (unit, text) in SCALARS.items():
-        flat[name] = ((), _scalars(n, done, name), unit, text)
+    flat = _columns(openings, with_cv)
+    width = {"": (), "opening": (openings,), "slit": (openings + 1,), "phase": (CV_SAMPLES,)}
+    arrays = {name: _blank((n, *width[c.dim]), room) for name, c in flat.items()}
+    costs = {name: _blank((n,), room) for name in _COST}
+    states = np.zeros(n, dtype=np.int8)
+    for i, record in _records(folder, catalogue, number, states):
+        for name, column in flat.items():
+            value = column.read(record)
+            if value is not None:
+                arrays[name][i] = value
+        for name, array in costs.items():
+            array[i] = _cost(record, name)
+    shape = points.shape
+    for name, c in flat.items():
+        data = arrays[name].reshape(*shape, *width[c.dim])
+        out.arrays[name] = ((c.dim,) if c.dim else (), data, c.unit, c.text)
+    text = "state: " + ", ".join(f"{i} {s}" for i, s in enumerate(STATES))
+    out.arrays["status"] = ((), states.reshape(shape), "1", text)
+    for name, (unit, text) in _COST.items():
+        out.costs[name] = ((), costs[name].reshape(shape), unit, text)
+    return out
+
+
+def _blank(shape: tuple[int, ...], room: Path | None) -> Any:
+    """Return an array of NaN, in a nameless file if it is large."""
+    size = 8 * math.prod(shape)
+    if size < _LARGE:
+        return np.full(shape, np.nan)
+    with tempfile.TemporaryFile(dir=room) as file:
+        os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error now, not later
+        array = np.memmap(file, float, "r+", shape=shape)
+    for i in range(0, len(array), _ROWS):
+        array[i : i + _ROWS] = np.nan
+    return array
+
+
+def _most_openings(points: Points) -> int:
+    """Return the largest number of openings of any point."""
+    sheets = [points.case(0).geometry.sheets]
+    for group in points.groups:
+        for column in group.columns:
+            if column.key == "geometry.sheets":
+                sheets += column.si
+    return max(0, max(sheets) - 1)
+
+
+@dataclass(frozen=True)
+class _Observable:
+    """One array of the data set: its dimension besides the axes, and where it stands."""
+
+    dim: str
+    unit: str
+    text: str
+    read: Callable[[dict[str, Any]], Any]
+
+
+def _columns(openings: int, with_cv: bool) -> dict[str, _Observable]:
+    """Return all observables by name, those of a point read from its record."""
+    out = {
+        name: _Observable("", unit, text, partial(_scalar, name))
+        for name, (unit, text) in SCALARS.items()
+    }
     for name, (unit, text) in OPENINGS.items():
         for block in ("", "_electrochemical"):
-            data = _openings(n, widest, done, f"openings{block}", name)
-            flat[name + block] = (("opening",), data, unit, text + block.replace("_", ", "))
-    flat |= _signs(n, widest, done)
-    if with_cv:
-        for name, unit in _CV.items():
-            data = np.full((n, CV_SAMPLES), np.nan)
-            for i, record in done:
-                data[i] = record["cv"][name]
-            flat[f"cv_{name.split('_')[1]}"] = (("phase",), data, unit, f"{name} of a cycle")
-    flat["status"] = (
-        (),
-        states,
-        "1",
-        "state: " + ", ".join(f"{i} {s}" for i, s in enumerate(STATES)),
-    )
-    for name, (unit, text) in _COST.items():
-        data = np.full(n, np.nan)
-        for i, record in done:
-            data[i] = _cost(record, name)
-        out.costs[name] = ((), data.reshape(shape), unit, text)
-    out.arrays = {
-        name: (dims, data.reshape(*shape, *data.shape[1:]), unit, text)
-        for name, (dims, data, unit, text) in flat.items()
-    }
+            out[name + block] = _Observable(
+                "opening", unit, text + block.replace("_", ", "),
+                partial(_opening, f"openings{block}", name, openings),
+            )  # fmt: skip
+    for half in ("rising", "falling"):
+        for where, dim, size in (
+            ("mouth_current", "", 0), ("opening_current", "opening", openings),
+            ("slit_current", "slit", openings + 1),
+        ):  # fmt: skip
+            for part in _PARTS:
+                out[f"sign_{where}_{part}_{half}"] = _Observable(
+                    dim, "1", f"sign of the mean {part} part of the {where}, {half}",
+                    partial(_sign, half, f"{where}_{part}", size if dim else None),
+                )  # fmt: skip
+    for name, unit in _CV.items() if with_cv else ():
+        out[f"cv_{name.split('_')[1]}"] = _Observable(
+            "phase", unit, f"{name} of a cycle", partial(_curve, name)
+        )
     return out
 
 
@@ -158,53 +222,30 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _scalars(n: int, done: list[tuple[int, dict[str, Any]]], name: str) -> Any:
-    data = np.full(n, np.nan)
-    for i, record in done:
-        summary = record["summary"]
-        data[i] = _number(summary.get(name, summary.get("balances", {}).get(name)))
-    return data
+def _padded(values: list[Any], size: int) -> list[float]:
+    return [_number(v) for v in values] + [math.nan] * (size - len(values))
 
 
-def _openings(
-    n: int, widest: int, done: list[tuple[int, dict[str, Any]]], block: str, name: str
-) -> Any:
-    data = np.full((n, widest), np.nan)
-    for i, record in done:
-        rows = record["summary"].get(block, [])
-        data[i, : len(rows)] = [_number(row.get(name)) for row in rows]
-    return data
+def _scalar(name: str, record: dict[str, Any]) -> float:
+    summary = record["summary"]
+    return _number(summary.get(name, summary.get("balances", {}).get(name)))
 
 
-def _signs(
-    n: int, widest: int, done: list[tuple[int, dict[str, Any]]]
-) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
-    """Return the signs of the mean flux parts while the potential rises and falls."""
-    out: dict[str, tuple[tuple[str, ...], Any, str, str]] = {}
-    for half in ("rising", "falling"):
-        for where, dims, size in (
-            ("mouth_current", (), 0), ("opening_current", ("opening",), widest),
-            ("slit_current", ("slit",), widest + 1),
-        ):  # fmt: skip
-            for part in _PARTS:
-                data = np.full((n, size) if dims else n, np.nan)
-                for i, record in done:
-                    parts = record["summary"].get("flux_parts", {}).get(half, {})
-                    name = f"{where}_{part}"
-                    value = parts.get(f"{name}_excess", parts.get(name))
-                    if value is None:
-                        continue
-                    if dims:
-                        data[i, : len(value)] = np.sign(value)
-                    else:
-                        data[i] = np.sign(value)
-                out[f"sign_{where}_{part}_{half}"] = (
-                    dims,
-                    data,
-                    "1",
-                    f"sign of the mean {part} part of the {where}, {half}",
-                )
-    return out
+def _opening(block: str, name: str, size: int, record: dict[str, Any]) -> list[float]:
+    return _padded([row.get(name) for row in record["summary"].get(block, [])], size)
+
+
+def _sign(half: str, name: str, size: int | None, record: dict[str, Any]) -> Any:
+    """Return the sign of a mean flux part while the potential rises or falls."""
+    parts = record["summary"].get("flux_parts", {}).get(half, {})
+    value = parts.get(f"{name}_excess", parts.get(name))
+    if value is None:
+        return None
+    return np.sign(value if size is None else _padded(value, size))
+
+
+def _curve(name: str, record: dict[str, Any]) -> Any:
+    return record["cv"][name]
 
 
 def _cost(record: dict[str, Any], name: str) -> float:
@@ -224,14 +265,26 @@ def collect(root: Path, output: Path | None = None, name: str | None = None) -> 
     Raises
     ------
     SweepError
-        If the folder or the plan does not exist.
+        If the folder or the plan does not exist, or the output has another ending.
+    WriteFailedError
+        If the disk is full or the place cannot be written.
     """
-    folder = Folder.open(root)
-    with open_catalogue(folder) as catalogue:
-        number, plan = current_plan(folder, catalogue, name)
-        data = gather(folder, catalogue, number, Points(plan))
     path = output or root / "collected" / "sweep.h5"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix not in _ENDINGS or path.is_dir():
+        raise SweepError(
+            f"{path}: give the name of an HDF5 file, ending in {' or '.join(_ENDINGS)}; CSV "
+            "and Parquet are written beside it"
+        )
+    folder = Folder.open(root)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open_catalogue(folder) as catalogue:
+            number, plan = current_plan(folder, catalogue, name)
+            data = gather(folder, catalogue, number, Points(plan), path.parent)
+    except NanoslitError:
+        raise
+    except OSError as error:
+        raise WriteFailedError(f"{path}: cannot be written ({error.strerror})") from None
     _write_hdf5(path, data)
     written = [path, path.with_suffix(".csv")]
     _write_csv(written[1], data)
@@ -272,7 +325,8 @@ def _write_hdf5(path: Path, data: Collected) -> None:
             for j, dim in enumerate(names):
                 dataset.dims[j].attach_scale(file[dim])
 
-    write_sealed(path, fill)
+    size = sum(np.asarray(v.data).nbytes for v in table.variables.values())
+    write_sealed(path, fill, size)
 
 
 def _coordinates(name: str, group: Group) -> Iterator[tuple[Column, str]]:
@@ -292,34 +346,54 @@ def _values(column: Column) -> Any:
     return np.array([v if isinstance(v, str) else repr(v) for v in column.raw])
 
 
-def _table(data: Collected) -> dict[str, Any]:
-    """Return one column a number, one row a point, of everything without ``phase``."""
+def _rows_of(data: Collected) -> Iterator[dict[str, Any]]:
+    """Yield tables of some points each: a column a number, without ``phase``."""
     shape, n = data.points.shape, len(data.points)
-    rows = np.unravel_index(np.arange(n), shape)
-    out: dict[str, Any] = {}
-    for (name, group), row in zip(data.dims.items(), rows, strict=True):
-        for column, label in _coordinates(name, group):
-            out[label] = _values(column)[row]
-    for name, (dims, array, _, _) in data.arrays.items():
-        if "phase" in dims:
-            continue
-        flat = array.reshape(n, -1)
-        if not dims:
-            out[name] = flat[:, 0]
-        else:
-            out |= {f"{name}_{j + 1}": flat[:, j] for j in range(flat.shape[1])}
-    out["status"] = np.array(STATES)[data["status"].reshape(n)]
-    return out
+    labelled = [
+        (row, label, _values(column))
+        for row, (name, group) in enumerate(data.dims.items())
+        for column, label in _coordinates(name, group)
+    ]
+    arrays = {
+        name: array.reshape(n, -1)
+        for name, (dims, array, _, _) in data.arrays.items()
+        if "phase" not in dims
+    }
+    for begin in range(0, n, _ROWS):
+        part = slice(begin, min(begin + _ROWS, n))
+        rows = np.unravel_index(np.arange(part.start, part.stop), shape)
+        out: dict[str, Any] = {label: values[rows[row]] for row, label, values in labelled}
+        for name, flat in arrays.items():
+            if not data.arrays[name][0]:
+                out[name] = flat[part, 0]
+            else:
+                out |= {f"{name}_{j + 1}": flat[part, j] for j in range(flat.shape[1])}
+        out["status"] = np.array(STATES)[out["status"]]
+        yield out
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name; what was written there takes the place of ``path``."""
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise WriteFailedError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, then repeat"
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _write_csv(path: Path, data: Collected) -> None:
-    table = _table(data)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with _replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(table)
-        writer.writerows(zip(*(column.tolist() for column in table.values()), strict=True))
-    part.replace(path)
+        for i, table in enumerate(_rows_of(data)):
+            if not i:
+                writer.writerow(table)
+            writer.writerows(zip(*(c.tolist() for c in table.values()), strict=True))
 
 
 def _write_parquet(path: Path, data: Collected) -> Path | None:
@@ -329,8 +403,11 @@ def _write_parquet(path: Path, data: Collected) -> Path | None:
         from pyarrow import parquet
     except ImportError:
         return None
-    part = path.with_name(f".{path.name}.part")
-    columns = {name: pa.array(column.tolist()) for name, column in _table(data).items()}
-    parquet.write_table(pa.table(columns), part)
-    part.replace(path)
+    with _replacing(path) as part, contextlib.ExitStack() as stack:
+        writer = None
+        for table in _rows_of(data):
+            batch = pa.table({name: pa.array(c.tolist()) for name, c in table.items()})
+            if writer is None:
+                writer = stack.enter_context(parquet.ParquetWriter(part, batch.schema))
+            writer.write_table(batch)
     return path

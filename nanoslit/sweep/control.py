@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nanoslit.errors import SweepError
+from nanoslit.errors import SweepError, WriteFailedError
 from nanoslit.sweep.adaptive import refine
 from nanoslit.sweep.catalogue import Catalogue
 from nanoslit.sweep.cluster import Where, with_overrides
@@ -40,6 +40,10 @@ def _owned(folder: Folder) -> Iterator[Catalogue]:
         try:
             catalogue = Catalogue(folder.catalogue)
             catalogue.db.execute("SELECT COUNT(*) FROM plans").fetchone()
+        except sqlite3.OperationalError as error:  # the disk, not the catalogue
+            raise WriteFailedError(
+                f"{folder.catalogue}: {error}; mend the disk or make room, then repeat"
+            ) from None
         except sqlite3.DatabaseError:
             for path in folder.root.glob("catalogue.sqlite*"):
                 path.rename(path.with_name(f"damaged-{int(time.time())}-{path.name}"))
@@ -120,17 +124,25 @@ def retry(
     """Compute failed, quarantined and cancelled points again, then go on.
 
     ``kind`` retries only the failures of that kind.
+
+    Raises
+    ------
+    SweepError
+        If there are failures, but none of that kind.
     """
     folder = Folder.open(root)
     with _owned(folder) as catalogue:
         number, plan = current_plan(folder, catalogue, name)
-        chosen = [
-            key
+        kinds = {
+            key: state if state == "cancelled" else why
             for _, key, state, why in catalogue.members(
                 number, ["failed", "quarantined", "cancelled"]
             )
-            if kind is None or why == kind or (kind == "cancelled" and state == "cancelled")
-        ]
+        }
+        chosen = [key for key, why in kinds.items() if kind in (None, why)]
+        if kinds and not chosen:
+            known = ", ".join(sorted({why or "unknown" for why in kinds.values()}))
+            raise SweepError(f"--kind {kind!r}: no point failed so; there are: {known}")
         for key in chosen:
             (folder.point(key).path / "failed.json").unlink(missing_ok=True)
         catalogue.set_state(chosen, "planned", fresh=True)

@@ -107,7 +107,7 @@ def render(facts: dict[str, Any]) -> str:
         f"{facts['wall_s']:.3g} s with {facts['workers']} at a time, "
         f"{facts['bytes'] / 1e6:.3g} MB",
         f"  first point  {facts['first_point']['values']}",
-        f"               {facts['mesh_nodes_first']} mesh nodes, {facts['ranks_first']} ranks, "
+        f"               {facts['mesh_nodes_first']} nodes, {facts['ranks_first']} rank(s), "
         f"{facts['memory_first'] / 1e9:.3g} GB, "
         f"key {facts['first_point']['key'][:12]}",
         f"  launch line  {facts['launch']}",

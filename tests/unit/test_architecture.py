@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "nanoslit"
 
 # an import points to a lower layer or stays inside its own subpackage
 LAYERS = [
-    ["errors", "atomic", "tomltext"],
+    ["errors", "atomic", "expressions", "scratch", "tomltext"],
     ["units", "parallel", "launch"],
     ["machine"],
     ["mobility", "geometry", "protocol", "schema"],

@@ -8,6 +8,8 @@ RANGES = {
     "log": np.concatenate([np.geomspace(1e-290, 1e300, 20001), np.linspace(0.5, 2, 4001)]),
     "sin": np.concatenate([np.linspace(-9e4, 9e4, 20001), np.linspace(-4, 4, 4001)]),
     "cos": np.concatenate([np.linspace(-9e4, 9e4, 20001), np.linspace(-4, 4, 4001)]),
+    "sinh": np.concatenate([np.linspace(-699, 699, 20001), np.linspace(-0.2, 0.2, 4001)]),
+    "cosh": np.concatenate([np.linspace(-699, 699, 20001), np.linspace(-0.2, 0.2, 4001)]),
     "tanh": np.concatenate([np.linspace(-30, 30, 20001), np.linspace(-0.2, 0.2, 4001)]),
 }
 

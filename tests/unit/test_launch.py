@@ -119,10 +119,10 @@ def test_launches_of_the_same_moment_do_not_collide(monkeypatch):
     monkeypatch.setenv("OMPI_MCA_rmaps_base_oversubscribe", "1")
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     started = [launch.start(["--version"], ranks=2, **quiet) for _ in range(6)]
-    assert len({child.temporary for child in started}) == len(started)
+    assert len({child.scratch.path for child in started}) == len(started)
     for child in started:
         with child:
             out, err = child.process.communicate(timeout=120)
             assert child.poll() == 0, err
             assert out.count(b"nanoslit") == 2
-        assert not child.temporary.exists()
+        assert not child.scratch.path.exists()

@@ -74,8 +74,11 @@ def test_any_flipped_bit_is_found(sealed_file):
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "x.h5"
     path.write_bytes(content)
-    with pytest.raises(ResultFileError, match="not an HDF5 file"):
-        sealed.open_sealed(path)
+    with (
+        pytest.raises(ResultFileError, match="not an HDF5 file"),
+        sealed.open_sealed(path),
+    ):
+        pass
     with pytest.raises(ResultFileError, match="cannot be read"):
         sealed.check(tmp_path / "none.h5")
 

@@ -206,6 +206,55 @@ def test_fit_recovers_the_circuit():
     assert result.evidence > 10
 
 
+def test_profile_intervals_bound_the_misfit():
+    """Fitting the others anew at the end of an interval costs 1.96^2 variances there."""
+    data = [noisy(x, k) for k, x in enumerate((0.1, 0.5, 1.5))]
+    plain = fit(data, 6, transmission_line=False)
+    profile = fit(data, 6, transmission_line=False, profile=True)
+    assert profile.values == plain.values
+    for name in ("gamma", "r_c", "c_slit"):  # nearly a parabola here
+        widths = [np.ptp(r.intervals[name]) for r in (plain, profile)]
+        assert 0.8 < widths[1] / widths[0] < 1.25
+        assert profile.intervals[name][0] < profile.values[name] < profile.intervals[name][1]
+
+
+def test_profile_intervals_are_open_where_linearised_ones_are_not():
+    data = noisy(0.005, 3)
+    result = fit(data, 6, starts=6, iterations=25, transmission_line=False, profile=True)
+    low, high = result.intervals["r_c"]
+    assert high > 5 * result.values["r_c"] or low < 0.2 * result.values["r_c"]
+
+
+def test_fit_says_that_the_model_is_wrong():
+    """A periodic cycle taken for one from rest."""
+    circuit = NanoCircuit(6, 5.0, 0.6, 4e-4, 2.0, 3e-4)
+    r = circuit.simulate(CyclicVoltammetry(0, 1, 50.0), cycle="periodic", points=100)
+    data = Measurement(r.time[0], r.applied_potential[0], r.electrode_current[0])
+    result = fit(data, 6, starts=6, iterations=25, transmission_line=False)
+    assert result.misfit > 0.1
+    assert "--state periodic" in result.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (2, "0", "zero everywhere"),
+        (2, "nan", "no number for current"),
+        (0, "1.5", "time does not rise"),
+    ],
+)
+def test_measurements_that_cannot_be_fitted(tmp_path, column, value, message):
+    rows = [[str(k), str(0.01 * k), "1e-3"] for k in range(50)]
+    for row in rows:
+        row[column] = value
+    path = tmp_path / "cv.csv"
+    path.write_text("time/s,potential/V,current/A\n" + "\n".join(map(",".join, rows)) + "\n")
+    with pytest.raises(CaseError, match=message):
+        read_measurement(path)
+    with pytest.raises(CaseError, match="1 or -1"):
+        read_measurement(path, current_sign=3)
+
+
 def test_fit_says_what_a_slow_scan_cannot_tell():
     result = fit(noisy(0.005, 3), 6, starts=6, iterations=25)
     assert any("r_c is not identified" in text for text in result.warnings)
@@ -411,6 +460,43 @@ window = "1 V"
         assert np.allclose(file["impedance/real"], z.real)
     (tmp_path / "z.toml").write_text(text.replace('"1 kHz"', '"0.01 Hz"'))
     out = nanoslit("circuit", tmp_path / "z.toml", "-o", tmp_path / "y.h5")
+    assert out.returncode == 2
+    assert "lowest" in out.stderr
+
+
+def test_ragone_command(nanoslit, tmp_path):
+    """Slow discharges deliver all the energy; its loss grows with the current."""
+    head, _, _ = CIRCUIT.partition("[protocol]")
+    head = head.replace('cycle = "periodic"', "").replace("gamma = 0.9", "gamma = 0.0")
+    text = (
+        head
+        + """[protocol]
+kind = "ragone"
+upper = "1 V"
+lowest = "1 uA"
+highest = "0.1 A"
+"""
+    )
+    (tmp_path / "r.toml").write_text(text)
+    out = nanoslit(
+        "circuit", tmp_path / "r.toml", "-o", tmp_path / "r.h5", "--json",
+        "--csv", tmp_path / "r.csv", "--figure", tmp_path / "r.png",
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr
+    found = json.loads(out.stdout)
+    assert found["units"]["power"] == "W"
+    energy, power = np.array(found["energy"]), np.array(found["power"])
+    assert len(energy) == 51
+    assert np.isclose(energy[0], 0.5 * 7 * 4e-4, rtol=1e-3)
+    assert np.all(np.diff(energy) < 0)
+    assert np.allclose(power * found["time"], energy)
+    with h5py.File(tmp_path / "r.h5") as file:
+        assert np.allclose(file["ragone/energy"], energy)
+        assert file["ragone/energy"].attrs["units"] == "J"
+    header = (tmp_path / "r.csv").read_text().splitlines()[0]
+    assert header == "current/A,energy/J,power/W,time/s,charge/C"
+    (tmp_path / "r.toml").write_text(text.replace('"0.1 A"', '"0.1 uA"'))
+    out = nanoslit("circuit", tmp_path / "r.toml", "-o", tmp_path / "y.h5")
     assert out.returncode == 2
     assert "lowest" in out.stderr
 

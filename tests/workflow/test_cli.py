@@ -46,6 +46,45 @@ def test_new_then_check(nanoslit, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["mine.toml"]
 
 
+FIRST = {
+    "plan": ["sweep", "plan", "{}"],
+    "circuit": ["circuit", "{}", "-o", "x.h5"],
+    "study": ["explore", "{}", "-o", "x.h5"],
+}
+
+
+@pytest.mark.parametrize("kind", FIRST)
+def test_new_files_of_every_kind_work(nanoslit, tmp_path, kind):
+    made = nanoslit("new", tmp_path / "mine.toml", "--kind", kind)
+    assert made.returncode == 0, made.stderr
+    words = [word.format(tmp_path / "mine.toml") for word in FIRST[kind]]
+    assert f"next: nanoslit {' '.join(words[:2])}" in made.stdout
+    done = nanoslit(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_templates_show_every_key():
+    """Of circuits and studies: nothing else lists them."""
+    from importlib.resources import files
+
+    from nanoslit.circuit.configuration import GROUPS, RAW, _keys
+    from nanoslit.circuit.observables import FEATURES
+
+    def text(kind):
+        return files("nanoslit.cli").joinpath(f"{kind}_template.toml").read_text()
+
+    for key in {*_keys("absolute"), *RAW}:
+        assert re.search(rf"\b{key}\b", text("circuit")), key
+    for key in (*GROUPS, *FEATURES, "slit_size", "concentration"):
+        assert re.search(rf"\b{key}\b", text("study")), key
+
+
+def test_new_refuses_other_kinds(nanoslit, tmp_path):
+    made = nanoslit("new", tmp_path / "mine.toml", "--kind", "cow")
+    assert made.returncode == 2
+    assert "case, plan, circuit, study" in made.stderr
+
+
 def test_new_in_a_missing_folder(nanoslit, tmp_path):
     made = nanoslit("new", tmp_path / "no" / "mine.toml")
     assert made.returncode == 2

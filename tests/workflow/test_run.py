@@ -142,7 +142,8 @@ def test_show(folder, call):
 @pytest.mark.parametrize("what", ["cv", "charge", "fluxes", "resistance", "voltage", "fields"])
 def test_figures(folder, tmp_path, what):
     pytest.importorskip("matplotlib")
-    from nanoslit.plotting.simulation import plot, save
+    from nanoslit.plotting.files import save
+    from nanoslit.plotting.simulation import plot
 
     for ending in ("png", "svg", "pdf") if what == "cv" else ("png",):
         save(plot(folder / "r.h5", what, per="mass"), tmp_path / f"f.{ending}")

@@ -388,6 +388,8 @@ def test_detached_sweep_is_watched_cancelled_and_retried(sweep, long_reference):
     sweep.assert_nothing_left()
     facts = sweep.status()
     assert facts["done"] + facts["cancelled"] == len(LONG)
+    wrong = sweep.do("retry", sweep.dir, "--kind", "flood", code=2)
+    assert "'flood': no point failed so; there are: " in wrong
     sweep.do("retry", sweep.dir)
     assert "done" in sweep.do("watch", sweep.dir)
     assert_equal(sweep.data(), long_reference)
