@@ -75,7 +75,7 @@ class Numerics:
     tolerance : float, optional
         Relative local error per time step; by default that of the preset [-].
     linear_solver : {"direct", "iterative"}
-        MUMPS LU, or a preconditioned Krylov method for domains beyond its memory.
+        LU, or a preconditioned Krylov method for domains beyond its memory.
     max_step : float, optional
         Longest time step [s].
     max_steps : int

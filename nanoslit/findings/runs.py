@@ -197,7 +197,7 @@ def _columns(values: Array) -> Array:
 
 
 def mesh_error(run: Run, name: str) -> float:
-    """Return the relative error of the mesh for a number, NaN for an explicit mesh."""
+    """Return the error of the mesh (gamma: absolute, else relative), NaN if explicit."""
     return MESH_ERRORS.get(run.mesh, {}).get(name, float("nan"))
 
 
@@ -314,7 +314,7 @@ def _resistances(run: Run, voltage: str) -> dict[str, Measured]:
     laws = laws_of(run, voltage)
     r_error = mesh_error(run, "r_c")
     key = "gamma" if voltage == "mid" else "gamma_electrochemical"
-    g_error = mesh_error(run, key)
+    g_error = mesh_error(run, key) / float(np.abs(laws.gamma).mean())
     scale = run.slit_size / run.network.path_length
     zero = np.zeros_like(laws.r_c)
     r_c_error, gamma_error = (

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
+from nanoslit.mpnp.stepper import extrapolate
 from nanoslit.mpnp.traces import PARTS
 
 if TYPE_CHECKING:
@@ -51,10 +52,15 @@ def equilibrium_table(simulation: Simulation, potentials: Floats) -> dict[str, F
         ``slit_charge`` [C m^-1] and the parts of ``slit_current`` [A m^-1], (n, slits).
     """
     s, rows = simulation, []
-    u = None
+    before: list[tuple[float, Floats]] = []  # newest first; they extrapolate the next one
     for volt in potentials:
         v = float(volt) / s.scales.potential
-        u = s.equilibrium(v, u)
+        guess = None
+        if before:
+            weights = extrapolate(np.array([p for p, _ in before]), v)
+            guess = np.tensordot(weights, np.stack([u for _, u in before]), 1)
+        u = s.equilibrium(v, guess)
+        before = [(v, u), *(b for b in before if b[0] != v)][:3]
         local = s.cell.with_ghosts(u)
         stored = s.equations.stored(local)
         charges = s.cell.sum(s.observer.charges(local, stored, v))

@@ -259,8 +259,8 @@ def _doubts(data: ReportData) -> list[str]:
         if np.isfinite(errors).all():
             out.append(
                 f"mesh {mesh}: R_c within {_percent(errors[0])}, gamma within "
-                f"{_percent(errors[1])}, area of the voltammogram within "
-                f"{_percent(errors[2])} of an independent solver"
+                f"{errors[1]:.2g}, area of the voltammogram within {_percent(errors[2])} of "
+                "the limit of fine meshes (largest error of nine small stacks)"
             )
     halves = [r.numbers[f"gamma:{data.voltage}"] for r in data.runs]
     out.append(
