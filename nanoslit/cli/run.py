@@ -69,7 +69,11 @@ def run(
     from nanoslit.cli.ranks import run_on_ranks
     from nanoslit.parallel import under_launcher
 
-    every = quantity("--checkpoint-every", checkpoint_every, "s")
+    every = quantity("--checkpoint-every", checkpoint_every, "s", positive=False)
+    if every < 0:
+        raise CaseError(
+            f"--checkpoint-every {checkpoint_every!r} must be positive, or 0 for every step"
+        )
     changes = [*(set_ or ()), *_snapshot_changes(snapshots)]
     if ranks != 1:
         if under_launcher():
