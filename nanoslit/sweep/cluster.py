@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ __all__ = ["Where", "connect", "cores", "local_workers", "slurm_job_script", "us
 _DEATH_TIMEOUT = 60
 _KEEP_EVERY = 15.0  # jobs of workers that were lost are replaced that often [s]
 _ASK = 60.0  # for SLURM to answer [s]
+_AGAIN = (5.0, 10.0, 15.0)  # seconds before SLURM is asked again
+_NOT_AVAILABLE = "configuration is not available"
 _QUIET = {
     # the service decides itself what happens to points of a worker that died
     "distributed.scheduler.allowed-failures": 0,
@@ -246,10 +249,16 @@ def _require_acceptable(cluster: Any) -> None:
         file.write(cluster.job_script())
         file.flush()
         try:
-            tested = subprocess.run(
-                ["sbatch", "--test-only", file.name],
-                capture_output=True, text=True, timeout=_ASK, check=False,
-            )  # fmt: skip
+            for wait in (*_AGAIN, None):
+                tested = subprocess.run(
+                    ["sbatch", "--test-only", file.name],
+                    capture_output=True, text=True, timeout=_ASK, check=False,
+                )  # fmt: skip
+                # a controller that has just started says so until its nodes have told it
+                # what they have
+                if wait is None or _NOT_AVAILABLE not in tested.stderr:
+                    break
+                time.sleep(wait)
         except FileNotFoundError:
             raise SweepError(
                 "sbatch is not on the PATH: log in to the cluster's front end, or use "
