@@ -123,12 +123,14 @@ class IonCircuit:
 
     def _model(self, lower: float, upper: float) -> tuple[Any, ...]:
         """Return what the kernel reads, with tables for a range of electrode potentials."""
+        from nanoslit.circuit.ion_kernel import FRONT, OPEN, SLIT
+
         e, n = self.electrolyte, OPEN_BOXES + self.n_slits
         bulk = np.array([ion.concentration for ion in e.ions])
         mobility = FARADAY * np.array([ion.diffusivity for ion in e.ions]) / e.thermal_voltage
-        kind = np.full(n, 2)
-        kind[:OPEN_BOXES] = 0
-        kind[OPEN_BOXES - 1] = 1
+        kind = np.full(n, SLIT)
+        kind[:OPEN_BOXES] = OPEN
+        kind[OPEN_BOXES - 1] = FRONT
         size = np.empty((n, 2))
         width = self.gap / OPEN_BOXES
         size[:OPEN_BOXES] = self.height * width
@@ -141,8 +143,9 @@ class IonCircuit:
         passage[OPEN_BOXES:] = self.passage
         free = bulk / (1 - e.ion_volume * bulk.sum())
         salt = np.append(free, e.ion_volume)
-        grid, slit, wall = tables(e, self.electrode, self.slit_size, lower, upper)
-        gate = tables(e, self.electrode, self.opening, lower, upper)[1]
+        grid, slit, wall, gate = tables(
+            e, self.electrode, self.slit_size, self.opening, lower, upper
+        )
         links = (path, passage, access, mobility, gate)
         return (
             kind, size, float(self.exterior), salt, e.thermal_voltage, grid, slit, wall,
@@ -248,10 +251,10 @@ class IonResponse:
 
         u, w = np.moveaxis(self.state[:, OPEN_BOXES:], -1, 0)
         c = self.circuit
-        x, y, log_n, _ = contents(
-            c.electrolyte, c.electrode, c.slit_size,
-            float(self.applied_potential.min()), float(self.applied_potential.max()),
-        )  # fmt: skip
+        v = self.applied_potential
+        window = float(v.min()), float(v.max())
+        x, y = grid_of(c.electrolyte, *window)
+        log_n = log_contents(c.electrolyte, c.electrode, c.slit_size, *window)
         return np.stack(
             [c.length[s] * np.exp(RectBivariateSpline(x, y, log_n[..., s]).ev(u, w))
              for s in (0, 1)], axis=-1,
@@ -278,25 +281,32 @@ def check_electrolyte(electrolyte: Electrolyte) -> None:
 
 
 @lru_cache(maxsize=16)
-def contents(
-    electrolyte: Electrolyte,
-    electrode: Electrode,
-    slit_size: float,
-    lower: float,
-    upper: float,
-) -> tuple[Array, Array, Array, Array]:
-    """Return potentials, salt potentials, ln of slit contents and wall excess on their grid.
+def grid_of(electrolyte: Electrolyte, lower: float, upper: float) -> tuple[Array, Array]:
+    """Return potentials and salt potentials that tables are made for [V].
 
-    The grid reaches a third of the window and four thermal voltages beyond it.
+    They reach a third of the window and four thermal voltages beyond it.
     """
     unit = electrolyte.thermal_voltage
     lower, upper = min(lower, 0.0), max(upper, 0.0)
     beyond = (upper - lower) / 3 + 4 * unit
     count = int(np.ceil((upper - lower + 2 * beyond) / unit * POINTS[0])) + 1
     u = np.linspace(lower - beyond, upper + beyond, count)
-    w = unit * np.linspace(*SALT, int((SALT[1] - SALT[0]) * POINTS[1]) + 1)
-    slit = np.log(slit_content(electrolyte, electrode, slit_size, u, w))
-    return u, w, slit, wall_excess(electrolyte, electrode, u, w)
+    return u, unit * np.linspace(*SALT, int((SALT[1] - SALT[0]) * POINTS[1]) + 1)
+
+
+@lru_cache(maxsize=16)
+def log_contents(
+    electrolyte: Electrolyte, electrode: Electrode, width: float, lower: float, upper: float
+) -> Array:
+    """Return ln of the contents of a long slit on the grid, (n, m, 2) [mol m^-2]."""
+    u, w = grid_of(electrolyte, lower, upper)
+    return np.log(slit_content(electrolyte, electrode, width, u, w))
+
+
+@lru_cache(maxsize=16)
+def excess(electrolyte: Electrolyte, electrode: Electrode, lower: float, upper: float) -> Array:
+    """Return the excess of ions at a planar wall on the grid, (n, m, 2) [mol m^-2]."""
+    return wall_excess(electrolyte, electrode, *grid_of(electrolyte, lower, upper))
 
 
 @lru_cache(maxsize=16)
@@ -304,13 +314,20 @@ def tables(
     electrolyte: Electrolyte,
     electrode: Electrode,
     slit_size: float,
+    opening: float,
     lower: float,
     upper: float,
-) -> tuple[Array, Array, Array]:
-    """Return grid and Hermite coefficients of :func:`contents`, as the kernel reads them."""
-    u, w, slit, wall = contents(electrolyte, electrode, slit_size, lower, upper)
+) -> tuple[Array, Array, Array, Array]:
+    """Return grid and Hermite coefficients of slit, wall and opening for the kernel."""
+    u, w = grid_of(electrolyte, lower, upper)
     grid = np.array([u[0], u[1] - u[0], w[0], w[1] - w[0]])
-    return grid, _hermite(u, w, slit), _hermite(u, w, wall)
+    values = (
+        log_contents(electrolyte, electrode, slit_size, lower, upper),
+        excess(electrolyte, electrode, lower, upper),
+        log_contents(electrolyte, electrode, opening, lower, upper),
+    )
+    slit, wall, gate = (_hermite(u, w, v) for v in values)
+    return grid, slit, wall, gate
 
 
 def _hermite(u: Array, w: Array, values: Array) -> Array:

@@ -113,7 +113,7 @@ def _of_the_system(error: OSError) -> tuple[str, int]:
 
 
 # one line per command module
-from nanoslit.cli import (  # noqa: E402, F401  # noqa: E402, F401
+from nanoslit.cli import (  # noqa: E402, F401
     casefiles,
     circuit,
     discover,

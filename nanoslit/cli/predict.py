@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nanoslit.atomic import json_text
 from nanoslit.cli import app
 from nanoslit.cli.options import require_free
 from nanoslit.errors import CaseError
@@ -62,7 +62,7 @@ def predict(
     else:
         out |= _many(material, plan, output)
     if json_:
-        typer.echo(json.dumps(out))
+        typer.echo(json_text(out))
         return
     for kind, text in (("trained_on", "trained on"), ("against", "against")):
         for path, value in off[kind].items():
@@ -74,13 +74,12 @@ def _one(
     material: IonMaterial, changes: list[str], output: Path, off: dict[str, float]
 ) -> dict[str, float]:
     from nanoslit.casefile import case_from_toml, case_to_toml
-    from nanoslit.study.predict import numbers, write_prediction
+    from nanoslit.study.predict import write_prediction
 
     text = case_to_toml(material.trained[0].case)
     case = case_from_toml(text, "the first result", changes)
     response = material.circuit(case).simulate(case.protocol)
-    write_prediction(output, response, case, off)
-    return numbers(response, case)
+    return write_prediction(output, response, case, off)
 
 
 def _many(material: IonMaterial, path: Path, output: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanoslit.circuit.ions import IonCircuit, check_electrolyte, contents
+from nanoslit.circuit.ions import IonCircuit, check_electrolyte, excess, grid_of, log_contents
 from nanoslit.errors import CircuitError
 from nanoslit.mpnp.equilibrium import concentrations
 from nanoslit.mpnp.grid import open_space_reading
@@ -206,7 +206,10 @@ def ion_parameters(path: str | Path) -> IonParameters:
     u = cell.applied[:, None] - middle
     g: Any = case.geometry
     lower, upper = (float(v) for v in case.protocol.bounds)
-    x, y, log_slit, wall = contents(case.electrolyte, case.electrode, g.slit_size, lower, upper)
+    salts, walls, window = case.electrolyte, case.electrode, (lower, upper)
+    x, y = grid_of(salts, *window)
+    log_slit = log_contents(salts, walls, g.slit_size, *window)
+    wall = excess(salts, walls, *window)
 
     def theory(values: Array, boxes: slice) -> Array:
         curves = [RectBivariateSpline(x, y, values[..., s]) for s in (0, 1)]
@@ -222,7 +225,7 @@ def ion_parameters(path: str | Path) -> IonParameters:
     exterior[:], residuals["exterior"] = weighted_fit(
         face[:, None], cell.trace("exterior_charge"), weight
     )
-    _, _, log_gate, _ = contents(case.electrolyte, case.electrode, g.opening, lower, upper)
+    log_gate = log_contents(salts, walls, g.opening, *window)
     middles = 0.5 * (u[:, 1:] + u[:, :-1]), 0.5 * (salt[:, 1:] + salt[:, :-1])
     log_n = [RectBivariateSpline(x, y, log_gate[..., s]).ev(*middles) for s in (0, 1)]
     gate = np.exp(np.stack(log_n, axis=-1))

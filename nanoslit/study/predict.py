@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +79,8 @@ def numbers(response: IonResponse, case: Case) -> dict[str, float]:
 
 def write_prediction(
     path: str | Path, response: IonResponse, case: Case, trained: dict[str, float]
-) -> None:
-    """Write traces of a prediction, named as those of the solver, to an HDF5 file.
+) -> dict[str, float]:
+    """Write traces of a prediction, named as those of the solver; return its numbers.
 
     Parameters
     ----------
@@ -92,11 +92,12 @@ def write_prediction(
     trained : dict of str to float
         Training runs and the circuit's deviation from them.
     """
+    told = numbers(response, case)
     with new_file(path, case.name, "nanoslit-prediction") as file:
         file.attrs["case"] = case_to_toml(case)
         file.attrs["content_key"] = content_key(case)
         file.attrs["trained_on"] = json.dumps(trained)
-        for key, value in numbers(response, case).items():
+        for key, value in told.items():
             file.attrs[key] = value
         group = file.create_group("traces")
         write_scale(group, "time", response.time, "s")
@@ -105,12 +106,11 @@ def write_prediction(
         write_scale(group, "ion", np.array(names, dtype="S"), "")
         for key, (unit, dims) in TRACES.items():
             write_data(group, key, getattr(response, key), list(dims), unit, key)
+    return told
 
 
 def predict_all(
-    material: IonMaterial,
-    cases: Sequence[Case] | Iterable[Case],
-    report: Callable[[int], None] = lambda _: None,
+    material: IonMaterial, cases: Iterable[Case]
 ) -> tuple[dict[str, Array], dict[int, str]]:
     """Return :data:`NUMBERS` of many cases, NaN where there is no circuit, and why not."""
     rows: list[dict[str, Any]] = []
@@ -121,6 +121,5 @@ def predict_all(
         except (CircuitError, ConvergenceError) as error:
             rows.append({})
             failed[i] = str(error)
-        report(i + 1)
     columns = {k: np.array([row.get(k, np.nan) for row in rows], float) for k in NUMBERS}
     return columns, failed

@@ -8,7 +8,7 @@ from scipy.linalg import eig
 
 from nanoslit.case import Electrode
 from nanoslit.circuit import ion_kernel
-from nanoslit.circuit.ions import OPEN_BOXES, IonCircuit, contents, tables
+from nanoslit.circuit.ions import OPEN_BOXES, IonCircuit, excess, grid_of, tables
 from nanoslit.electrolyte import Electrolyte, Ion
 from nanoslit.errors import CaseError, CircuitError, ConvergenceError
 from nanoslit.mpnp.equilibrium import concentrations, slit_charge, slit_content, wall_excess
@@ -86,7 +86,7 @@ def test_solutions_of_any_salt_potential_are_neutral_and_fit():
 
 def test_table_follows_the_contents():
     values, by_u, by_w = np.empty(2), np.empty(2), np.empty(2)
-    grid, slit, _ = tables(SALT, BARE, 1.5e-9, 0.0, 0.2)
+    grid, slit, *_ = tables(SALT, BARE, 1.5e-9, 1e-9, 0.0, 0.2)
     u, w = np.linspace(-0.05, 0.25, 38), np.linspace(-0.1, 0.05, 7)
     exact = np.log(slit_content(SALT, BARE, 1.5e-9, u, w))
     for i, x in enumerate(u):
@@ -121,7 +121,7 @@ def test_charge_is_conserved():
     """What flows in is what slits and exterior hold."""
     c = circuit()
     found = c.simulate(CyclicVoltammetry(0.0, 0.2, 1e5, 1), tolerance=1e-6)
-    u, w, _, wall = contents(SALT, BARE, 1.5e-9, 0.0, 0.2)
+    (u, w), wall = grid_of(SALT, 0.0, 0.2), excess(SALT, BARE, 0.0, 0.2)
     from scipy.interpolate import RectBivariateSpline
 
     state = found.state[:, OPEN_BOXES - 1]
