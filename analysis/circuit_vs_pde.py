@@ -35,11 +35,11 @@ def call(words):
             sys.exit(f"nanoslit {words[0]}: {launch.explain_exit(code)}")
 
 
-def solve(folder, name, changes):
+def solve(folder, name, changes, snapshots="none"):
     """Return the result file of a case, solved if it is missing."""
     result = folder / f"{name}.h5"
     changes = {"geometry.sheets": "6", **changes, "name": name}
-    words = ["run", PLAN, "-o", result, "--resume", "--snapshots", "none"]
+    words = ["run", PLAN, "-o", result, "--resume", "--snapshots", snapshots]
     words += [w for k, v in changes.items() for w in ("--set", f"{k}={v}")]
     if not result.exists():
         call(words)

@@ -49,7 +49,8 @@ class MeshSpacing:
         Cell size at walls and sheet ends as a fraction of the local screening length
         (Debye length, shortened by the largest field of the protocol) [-].
     growth : float
-        Increase of cell size per distance [-].
+        Increase of cell size per distance along slits; across them it is
+        ``nanoslit.mpnp.grid.ACROSS`` times this [-].
     largest : float
         Upper bound of the cell size in units of the Debye length [-].
     """

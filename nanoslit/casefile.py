@@ -56,7 +56,7 @@ __all__ = [
     "read_case",
 ]
 
-MODEL_VERSION = 1  # raise it when the same case file means different physics
+MODEL_VERSION = 2  # raise it when the same case file means different physics
 
 Overrides = Mapping[str, Any] | Iterable[str]
 

@@ -1,7 +1,5 @@
 """Cases and short cuts that the tests of the field solver share."""
 
-from dataclasses import replace
-
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigs, splu
@@ -10,7 +8,6 @@ from nanoslit.case import Case, Electrode, MeshSpacing, Numerics
 from nanoslit.electrolyte import Electrolyte, Ion
 from nanoslit.geometry import NanoslitNetwork, Planar
 from nanoslit.mobility import ExpressionFactor
-from nanoslit.mpnp.grid import PRESETS
 from nanoslit.mpnp.simulation import Simulation
 from nanoslit.protocol import CyclicVoltammetry, PotentialSteps
 from nanoslit.units import nm
@@ -63,12 +60,9 @@ def planar(protocol, reservoir=10 * nm, **changes):
     return case(Planar(reservoir), protocol, **changes)
 
 
-def refined(preset, factor):
-    """Return the spacing of a preset with every size divided by a factor."""
-    m = PRESETS[preset]
-    return replace(
-        m, wall=m.wall / factor, growth=m.growth / factor, largest=m.largest / factor
-    )
+def refined(mesh, factor):
+    """Return a spacing with every size divided by a factor."""
+    return MeshSpacing(mesh.wall / factor, mesh.growth / factor, mesh.largest / factor)
 
 
 def three_ions(size=0.35 * nm):

@@ -7,10 +7,13 @@ is measured (mid-planes of sheets, the middle of the slits, distances in front o
 electrode) is such a mid-plane, so that currents are sums of edge fluxes and region
 charges are sums over nodes, without interpolation.
 
-The spacing follows ``h(x) = min(wall * ell + growth * distance, largest * lambda_D)``
-where the distance is that to the nearest wall plane or sheet end and ``ell`` is the
-shortest screening length that the protocol can produce: the Debye length, shortened by
-the field at the wall (closed form of Kilic, Bazant & Ajdari, PRE 75, 021502 (2007)).
+The spacing follows ``h = min(wall * ell + growth * distance, largest * lambda_D)``
+where the distance is that to the nearest sheet end (along slits, y) or wall plane (across
+slits, x) and ``ell`` is the shortest screening length that the protocol can produce: the
+Debye length, shortened by the field at the wall (closed form of Kilic, Bazant & Ajdari, PRE
+75, 021502 (2007)). Across slits, where the double layers lie, the growth is ``ACROSS`` times
+that along them: errors of R_c and gamma of equal size then come from both directions, and
+lines across are the cheaper ones (``analysis/mesh_study.py`` measures the errors).
 
 Storage. The amount of ions of a node is not volume times concentration but the compact
 (Numerov-type) combination with its neighbours for which the two-point Poisson equation
@@ -41,14 +44,25 @@ if TYPE_CHECKING:
 __all__ = ["OPEN_SPACE_DISTANCES", "PRESETS", "Cut", "Grid", "Reading", "build_grid"]
 
 PRESETS = {
-    "coarse": MeshSpacing(wall=0.5, growth=0.7, largest=20.0),
-    "standard": MeshSpacing(wall=0.2, growth=0.45, largest=10.0),
-    "fine": MeshSpacing(wall=0.03, growth=0.22, largest=5.0),
+    "coarse": MeshSpacing(wall=0.7, growth=0.75, largest=20.0),
+    "standard": MeshSpacing(wall=0.38, growth=0.33, largest=10.0),
+    "fine": MeshSpacing(wall=0.14, growth=0.13, largest=5.0),
 }
 
-PLANAR_REFINEMENT = 3.0
-"""How much finer the presets are on a planar wall: one dimension is cheap, and then the
-capacitance of the diffuse layer is exact to 0.1 % at ``standard`` up to 0.5 V."""
+WIDE = 7.0
+"""Width of a slit in Debye lengths from which on the presets become finer, as the root of the
+width: gamma falls towards zero there, as the difference of ever more equal resistances."""
+
+PLANAR_PRESETS = {
+    "coarse": MeshSpacing(wall=0.17, growth=0.8, largest=7.0),
+    "standard": MeshSpacing(wall=0.07, growth=0.5, largest=3.3),
+    "fine": MeshSpacing(wall=0.01, growth=0.24, largest=1.7),
+}
+"""One dimension is cheap: the capacitance of the diffuse layer is exact to 0.1 % at
+``standard`` up to 0.5 V."""
+
+ACROSS = 0.3
+"""Growth of the spacing across slits over that along them."""
 
 OPEN_SPACE_DISTANCES = (0.1e-9, 0.3e-9, 1e-9, 2e-9, 3e-9)
 
@@ -174,11 +188,11 @@ def resolve_spacing(case: Case) -> MeshSpacing:
     mesh = case.numerics.mesh
     if not isinstance(mesh, str):
         return mesh
-    m = PRESETS[mesh]
-    if isinstance(case.geometry, NanoslitNetwork):
-        return m
-    f = PLANAR_REFINEMENT
-    return MeshSpacing(m.wall / f, m.growth / f, m.largest / f)
+    if not isinstance(case.geometry, NanoslitNetwork):
+        return PLANAR_PRESETS[mesh]
+    m, width = PRESETS[mesh], case.geometry.slit_size / case.electrolyte.debye_length
+    finer = min(1.0, math.sqrt(WIDE / width))
+    return MeshSpacing(finer * m.wall, finer * m.growth, m.largest)
 
 
 # -- mesh lines -----------------------------------------------------------------------
@@ -261,11 +275,11 @@ def _lines(case: Case) -> tuple[Floats, Floats]:
     h0 = m.wall * screening_length(
         case.electrolyte, case.electrode, case.largest_wall_potential
     )
-    largest = m.largest * case.electrolyte.debye_length
+    largest, across = m.largest * case.electrolyte.debye_length, ACROSS * m.growth
     front = g.reservoir
     planes = [front - d for d in open_space_distances(case)]
     if not isinstance(g, NanoslitNetwork):
-        size = _Size(h0, m.growth, largest, np.array([front]))
+        size = _Size(h0, across, largest, np.array([front]))
         return _mesh_lines([0.0, front], planes, size), np.array([0.0, 1.0])
     on, walls = [0.0], []
     for k in range(1, g.sheets + 1):
@@ -275,7 +289,7 @@ def _lines(case: Case) -> tuple[Floats, Floats]:
         on += [s, back, back + 0.5 * g.slit_size]
         walls += [s, back]
     collector = front + g.thickness
-    size = _Size(h0, m.growth, largest, np.array([*walls, collector]))
+    size = _Size(h0, across, largest, np.array([*walls, collector]))
     x = _mesh_lines([*on, collector], planes, size)
     half, H = 0.5 * g.opening, g.height
     ends = [H - half] + ([half] if g.arrangement == "staggered" and g.sheets > 1 else [])

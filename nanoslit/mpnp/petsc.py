@@ -279,7 +279,7 @@ class PetscCell:
         return out
 
     def _residual(self, snes: Any, x: Any, f: Any) -> None:
-        start = time.process_time()
+        start = time.perf_counter()
         s = self.step
         local = self._with_ghosts(x)
         try:
@@ -293,10 +293,10 @@ class PetscCell:
             r[:, 0] *= s.shift
         f.array = r.ravel()
         self.cost.residuals += 1
-        self.cost.residual_time += time.process_time() - start
+        self.cost.residual_time += time.perf_counter() - start
 
     def _jacobian(self, snes: Any, x: Any, A: Any, P: Any) -> None:
-        start = time.process_time()
+        start = time.perf_counter()
         shift = self.step.shift
         blocks = self.equations.jacobian(self._with_ghosts(x), shift)
         if shift:
@@ -310,11 +310,11 @@ class PetscCell:
         if renew:
             start += self._factor(blocks, np.array(x.array_r), shift)
         self.cost.jacobians += 1
-        self.cost.assembly_time += time.process_time() - start
+        self.cost.assembly_time += time.perf_counter() - start
 
     def _factor(self, blocks: Floats, state: Floats, shift: float) -> float:
         """Factorise the matrix, which was assembled at a state; return the seconds."""
-        begin = time.process_time()
+        begin = time.perf_counter()
         if self.chain is not None:
             self.chain.factor(blocks)
         self.ksp.setOperators(self._A, self._A)
@@ -324,7 +324,7 @@ class PetscCell:
         self._fresh = None
         self._factored_at = self.cost.jacobians + 1
         self.cost.factorisations += 1
-        seconds = time.process_time() - begin
+        seconds = time.perf_counter() - begin
         self.cost.factor_time += seconds
         return seconds
 
@@ -428,12 +428,12 @@ class PetscCell:
     def _newton(self) -> None:
         """Run SNES from the present vector and add up what it cost."""
         c = self.cost
-        start = time.process_time()
+        start = time.perf_counter()
         spent = c.residual_time + c.assembly_time + c.factor_time
         self.step.norms.clear()
         self.snes.solve(None, self._x)
         spent = c.residual_time + c.assembly_time + c.factor_time - spent
-        c.solve_time += time.process_time() - start - spent
+        c.solve_time += time.perf_counter() - start - spent
         c.newton_iterations += self.snes.getIterationNumber()
         c.linear_iterations += self.snes.getLinearSolveIterations()
 

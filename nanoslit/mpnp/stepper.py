@@ -42,28 +42,25 @@ def bdf_weights(times: Floats) -> Floats:
         Newest first; distinct.
     """
     dt = times[0] - times[1:]
-    n = dt.size
-    weights = np.empty(n + 1)
-    weights[0] = (1.0 / dt).sum()
-    for j in range(n):
-        others = np.delete(dt, j)
-        # derivative at t_0 of the Lagrange polynomial of point j
-        weights[j + 1] = -np.prod(others / (others - dt[j])) / dt[j]
-    return weights
+    # derivatives at t_0 of the Lagrange polynomials of the earlier points
+    earlier = -dt.prod() / (dt**2 * _gaps(dt).prod(axis=0))
+    return np.concatenate([[(1.0 / dt).sum()], earlier])
 
 
 def extrapolate(times: Floats, at: float) -> Floats:
     """Return the weights of polynomial extrapolation from ``times`` to ``at``."""
-    w = np.ones(times.size)
-    for i in range(times.size):
-        others = np.delete(times, i)
-        w[i] = np.prod((at - others) / (times[i] - others))
-    return w
+    towards = np.where(np.eye(times.size, dtype=bool), 1.0, at - times)
+    return np.asarray((towards / _gaps(times)).prod(axis=1))
 
 
 def divided_difference(times: Floats) -> Floats:
     """Return the weights of the divided difference over all ``times``."""
-    return np.array([1.0 / np.prod(t - np.delete(times, i)) for i, t in enumerate(times)])
+    return np.asarray(1.0 / _gaps(times).prod(axis=1))
+
+
+def _gaps(times: Floats) -> Floats:
+    """Return t_i - t_j, and 1 on the diagonal."""
+    return times[:, None] - times[None, :] + np.eye(times.size)
 
 
 @dataclass

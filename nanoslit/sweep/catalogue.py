@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from nanoslit.casefile import MODEL_VERSION
+
 __all__ = ["Catalogue", "Claimed", "DuplicatePointError", "STATES", "Update"]
 
 STATES = (
@@ -400,6 +402,19 @@ class Catalogue:
             "SELECT id FROM plans WHERE file = ? AND filled = 1", (file,)
         ).fetchone()
         return None if row is None else int(row[0])
+
+    @property
+    def current(self) -> bool:
+        """Whether its points have the keys that this version of the model gives them."""
+        known = self.note("model_version") == str(MODEL_VERSION)
+        return known or self.db.execute("SELECT 1 FROM plans").fetchone() is None
+
+    def renew(self) -> None:
+        """Forget everything if the points are those of another version of the model."""
+        if not self.current:
+            for table in ("members", "points", "plans"):
+                self.db.execute(f"DELETE FROM {table}")  # noqa: S608  names of our own
+        self.note("model_version", str(MODEL_VERSION))
 
     def note(self, name: str, value: str | None = None) -> str | None:
         """Return a note; with a value, set it first."""

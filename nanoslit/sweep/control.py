@@ -49,6 +49,7 @@ def _owned(folder: Folder) -> Iterator[Catalogue]:
                 path.rename(path.with_name(f"damaged-{int(time.time())}-{path.name}"))
             catalogue = Catalogue(folder.catalogue)
         with catalogue:
+            catalogue.renew()
             empty = catalogue.db.execute("SELECT COUNT(*) FROM plans").fetchone()[0] == 0
             if empty and folder.plans():
                 rebuild(folder, catalogue)

@@ -23,14 +23,21 @@ def open_catalogue(folder: Folder) -> Catalogue:
     Raises
     ------
     SweepError
-        If there is none.
+        If there is none, or its points are those of another version of the model.
     """
     if not folder.catalogue.exists():
         raise SweepError(
             f"{folder.root}: has no catalogue; "
             f"`nanoslit sweep resume {folder.root}` rebuilds it"
         )
-    return Catalogue(folder.catalogue, writable=False)
+    catalogue = Catalogue(folder.catalogue, writable=False)
+    if not catalogue.current:
+        catalogue.db.close()
+        raise SweepError(
+            f"{folder.root}: was computed by a nanoslit whose solver gives other numbers; "
+            f"`nanoslit sweep resume {folder.root}` computes its points anew, or use that one"
+        )
+    return catalogue
 
 
 def current_plan(

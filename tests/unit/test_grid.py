@@ -180,7 +180,7 @@ def test_sum_across_a_layer_is_of_third_order():
         c = planar(
             hold(0.02),
             reservoir=4 * nm,
-            mesh=MeshSpacing(0.4 / factor, 0.5 / factor, 3.0 / factor),
+            mesh=MeshSpacing(0.2 / factor, 0.8 / factor, 3.0 / factor),
         )
         grid = build_grid(c)
         length, wall = c.electrolyte.debye_length, c.geometry.reservoir

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import closed_forms as exact
+from nanoslit.case import MeshSpacing
 from nanoslit.electrolyte import Electrolyte
 from nanoslit.mpnp.simulation import Simulation
 from nanoslit.units import nm
@@ -45,6 +46,7 @@ def test_charge_and_capacitance_at_the_standard_mesh(nu, stern):
 
 
 ORDER = 1.9
+START = MeshSpacing(wall=0.2, growth=1.5, largest=10.0)
 
 
 @pytest.mark.parametrize("stern", [None, STERN])
@@ -52,7 +54,7 @@ ORDER = 1.9
 def test_order_of_convergence(nu, stern):
     # root mean square over potentials: single ones cross zero on their way
     coarse, fine = (
-        np.sqrt((errors(nu, POTENTIALS, refined("standard", f), stern) ** 2).mean(axis=0))
+        np.sqrt((errors(nu, POTENTIALS, refined(START, f), stern) ** 2).mean(axis=0))
         for f in (1, 4)
     )
     assert (np.log2(coarse / fine) / 2 >= ORDER).all(), (coarse, fine)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -275,6 +276,21 @@ def test_catalogue_is_rebuilt_from_the_files(reference):
     sweep.do("resume", sweep.dir, "--plan", "tiny")
     assert sorted((p, p.stat().st_mtime_ns) for p in sweep.done()) == before
     sweep.run(sweep.folder / "plan.toml")
+    assert_equal(sweep.data(), data)
+
+
+def test_folder_of_another_version_of_the_model(reference):
+    """Its index names points by keys that no case has any more."""
+    sweep, data = reference
+    sweep.run(sweep.folder / "plan.toml")
+    before = sorted((p, p.stat().st_mtime_ns) for p in sweep.done())
+    with contextlib.closing(sqlite3.connect(sweep.dir / "catalogue.sqlite")) as db:
+        db.execute("UPDATE points SET key = randomblob(32)")
+        db.execute("UPDATE notes SET value = '0' WHERE name = 'model_version'")
+        db.commit()
+    assert "gives other numbers" in sweep.do("status", sweep.dir, code=2)
+    sweep.run(sweep.folder / "plan.toml")
+    assert sorted((p, p.stat().st_mtime_ns) for p in sweep.done()) == before
     assert_equal(sweep.data(), data)
 
 
