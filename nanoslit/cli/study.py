@@ -53,14 +53,17 @@ def _print(found: dict[str, Any]) -> None:
         if found.get(key):
             typer.echo(f"  {found[key]}")
     cells = found["cells"]
-    pooled = [c["parameters"]["pooled"] for c in cells]
+    measured = {n["labels"]["slit_size"]: n["numbers"] for n in found["numbers"]}
+    numbers = [measured[c["slit_size"]] for c in cells]
     rows = {
-        "R_c [Ohm m]": [f"{p['r_c']:.4g}" for p in pooled],
-        "gamma": [f"{p['gamma']:.3f}" for p in pooled],
-        "voltage missed": [_percent(p["residual"]) for p in pooled],
+        "R_c [Ohm m]": [_bar(n["r_c:counterion"]) for n in numbers],
+        "gamma": [_bar(n["gamma:counterion"]) for n in numbers],
+        "voltage missed": [_percent(n["misfit:counterion"]["value"]) for n in numbers],
     }
     sizes = [f"{c['slit_size'] * 1e9:.3g} nm" for c in cells]
-    typer.echo("\nR_c (1 - gamma |Q|/Q_max), fitted to all openings of a slit size:")
+    typer.echo(
+        "\nR_c (1 - gamma |Q|/Q_max), potential of the counter-ions, mean over the openings:"
+    )
     _echo_rows({"slit size": sizes, **rows})
     names = list(dict.fromkeys(n for c in cells for n in c["outcomes"]))
     off = {
@@ -85,6 +88,11 @@ def _echo_rows(rows: dict[str, list[str]], meaning: dict[str, str] | None = None
     for name, row in rows.items():
         line = f"  {name:<{names}}  " + "  ".join(f"{text:>{width}}" for text in row)
         typer.echo(f"{line}  {(meaning or {}).get(name, '')}".rstrip())
+
+
+def _bar(number: dict[str, float]) -> str:
+    total = math.hypot(number["error"], number["common"])
+    return f"{number['value']:.3g} +- {total:.1g}"
 
 
 def _percent(value: float | None) -> str:

@@ -202,8 +202,8 @@ def run_study(
     Returns
     -------
     dict
-        ``circuits.json`` with ``claims``, ``report`` and ``computed`` (number of stages
-        that were computed).
+        ``circuits.json`` with ``claims`` and ``numbers`` of the cells (``claims.json``),
+        ``report`` and ``computed`` (number of stages that were computed).
 
     Raises
     ------
@@ -242,8 +242,11 @@ def _run(study: Study, plan: Plan, plan_path: Path) -> dict[str, Any]:
     shown = hashes | {p.name: digest(p) for p in (summary, explored, claims)}
     study.stage("report", shown, [report], lambda _: write_report(folder))
     found = json.loads(summary.read_text(encoding="utf-8"))
-    judged = json.loads(claims.read_text(encoding="utf-8"))["claims"]
-    return {**found, "claims": judged, "report": str(report), "computed": study.computed}
+    judged = json.loads(claims.read_text(encoding="utf-8"))
+    return {
+        **found, "claims": judged["claims"], "numbers": judged["numbers"],
+        "report": str(report), "computed": study.computed,
+    }  # fmt: skip
 
 
 def _sweep(study: Study, plan: Plan, plan_path: Path) -> list[Path]:
