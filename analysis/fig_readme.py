@@ -42,7 +42,7 @@ def draw_fields(figure: Any, axis: Any, path: Path) -> None:
         index = int(np.argmin(np.abs(volts - HALF)))
         anions = fields["concentration"][index, 1] / 1e3
     picture = axis.pcolormesh(
-        x, y, anions.T, cmap="viridis", shading="nearest", rasterized=True
+        x, y, anions.T, cmap="viridis", norm="log", shading="nearest", rasterized=True
     )
     figure.colorbar(picture, ax=axis, label="mol/L", pad=0.01)
     axis.set_facecolor("0.55")
@@ -73,11 +73,13 @@ def main() -> None:
             current = simulate(material.circuit(cell.case), cell)[0]
             off = deviation(material.circuit, cell)
             wide = {"color": f"C{k}", "lw": 4, "alpha": 0.4, "label": f"{label}: {off:.1%}"}
-            axis.plot(cell.applied, scale * cell.trace("electrode_current"), **wide)
+            axis.plot(cell.applied, scale * cell.current, **wide)
             axis.plot(cell.applied, scale * current, color="k", lw=0.9)
         axis.set(xlabel="applied potential [V]", title=title)
         axis.set_ylabel("current / scan rate [nF/m]")
-        axis.legend(frameon=False, fontsize="small")
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, high + 0.3 * (high - low))
+        axis.legend(frameon=False, fontsize="small", loc="upper left")
     figure.suptitle(
         "field equations (wide, coloured) and circuits trained on one run (thin, black)",
         fontsize="medium",

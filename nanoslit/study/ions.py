@@ -151,7 +151,9 @@ class IonMaterial:
         from scipy.interpolate import PchipInterpolator
 
         curve = PchipInterpolator(np.log(self.slit_sizes), self._values)
-        return np.asarray(curve(np.log(np.clip(slit_size, low, high))))
+        found = curve(np.log(np.clip(slit_size, low, high)))
+        # rounding must not make a length that is zero in one of the runs negative
+        return np.asarray(np.clip(found, self._values.min(axis=0), self._values.max(axis=0)))
 
 
 def _slit_size(case: Case) -> float:

@@ -110,6 +110,12 @@ def test_ion_circuits_between_slit_sizes(results):
     middle = replace(one.case, geometry=replace(g, slit_size=np.sqrt(1.5 * 2) * 1e-9))
     assert material.circuit(middle).path == pytest.approx(1.5 * one.path)
     assert material.circuit(one.case).path == pytest.approx(one.path)
+    # rounding of the interpolation made a length negative that is zero at the widest slit
+    third = replace(one, case=replace(one.case, geometry=replace(g, slit_size=2.9e-9)))
+    for access in np.geomspace(1e-10, 1e-9, 40):
+        runs = [replace(one, access=access), replace(wide, access=0.4 * access)]
+        widest = IonMaterial([*runs, replace(third, access=0.0)])
+        assert 0 <= widest.circuit(third.case).access < 1e-20
     with pytest.raises(CircuitError, match=r"3 nm; the circuit was trained on 1.5, 2"):
         material.circuit(replace(one.case, geometry=replace(g, slit_size=3e-9)))
     with pytest.raises(CircuitError, match="opening"):
