@@ -20,11 +20,13 @@ from nanoslit.discovery.selection import Candidate, Selection, law_form
 from nanoslit.errors import LawError
 from nanoslit.parallel import Communicator, raise_together
 
-__all__ = ["fit_rival", "make_law", "offset_is_natural", "search_problem"]
+__all__ = ["fit_rival", "make_law", "offset_is_natural", "search_problem", "winner"]
 
 SEARCH_SHARE = 0.85  # of the evaluations; the rest polishes and prunes
 PILOT_SHARE = 0.3  # of the search's evaluations with a robust loss
 HUBER = 1.345  # 95 % efficient for normal noise
+ROUNDING = 1e-6  # errors below are none
+REFUTED = 1.5  # times a rival's error on unseen rows: the law is refuted
 
 
 def offset_is_natural(problem: Problem, settings: SearchSettings) -> bool:
@@ -208,17 +210,12 @@ def make_law(
 ) -> ResistanceLaw:
     """Assemble the record of a discovery, winner and rivals in one place.
 
-    If a rival's description is shorter than the search's best, the rival is the best
-    law, and ``verdict`` says that the search found no better one. Rivals that break a
-    rule of the search (are not ``eligible``; by default all are) are reported only.
+    Rivals that break a rule of the search (are not ``eligible``; by default all are) are
+    reported only; see :func:`winner` for how the best is chosen.
     """
     rivals = dict(baselines or {})
-    best, verdict = chosen.best, "found by the search"
     allowed = [k for k in rivals if eligible is None or k in eligible]
-    shortest = min(allowed, key=lambda k: rivals[k].mdl, default=None)
-    if shortest is not None and rivals[shortest].mdl < best.mdl:
-        best = rivals[shortest]
-        verdict = f"no better law than the rival {shortest!r} was found"
+    best, verdict = winner(chosen.best, {k: rivals[k] for k in allowed})
 
     def record(candidate: Candidate) -> LawForm:
         return law_form(candidate, problem, cases)
@@ -249,6 +246,33 @@ def make_law(
             **(extra or {}),
         },
     )
+
+
+def winner(found: Candidate, rivals: Mapping[str, Candidate]) -> tuple[Candidate, str]:
+    """Return the best law and how it came to be that, of the search's best and rivals.
+
+    A rival wins if its description is shorter, or if unseen rows refute the search's best:
+    if it misses them by more than ``REFUTED`` times what it misses the seen ones by, and what
+    the rival misses them by.
+    """
+    shorter = {k: c for k, c in rivals.items() if c.mdl < found.mdl}
+    unseen, seen = found.error_test or 0.0, float(np.sqrt(found.form.error))
+    truer = {
+        k: c
+        for k, c in rivals.items()
+        if c.error_test is not None and unseen > REFUTED * max(c.error_test, seen, ROUNDING)
+    }
+    better = shorter or truer
+    if not better:
+        return found, "found by the search"
+    name = min(better, key=lambda k: better[k].mdl)
+    verdict = f"no better law than the rival {name!r} was found"
+    if not shorter:
+        verdict += (
+            f": the search's own best misses the unseen rows by {unseen:.1%}, "
+            f"the rival by {rivals[name].error_test:.1%}"
+        )
+    return rivals[name], verdict
 
 
 def table_rivals(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nanoslit.discovery import forms
 from nanoslit.discovery.dataset import OpeningData, resistance_unit
 from nanoslit.discovery.dimensions import exponents
-from nanoslit.discovery.discover import choose, fit_rival, make_law, search_problem
+from nanoslit.discovery.discover import choose, fit_rival, make_law, search_problem, winner
 from nanoslit.discovery.forms import Form
 from nanoslit.discovery.islands import SearchResult
 from nanoslit.discovery.law import RESISTANCE_COLUMNS, RESISTANCE_TARGET, ResistanceLaw
@@ -276,8 +276,7 @@ class _Study:
             baselines=rivals,
             eligible=allowed,
         )
-        found = law.extra["verdict"].startswith("found")
-        best = chosen.best if found else min((rivals[n] for n in allowed), key=lambda c: c.mdl)
+        best, _ = winner(chosen.best, {n: rivals[n] for n in allowed})
         return law, best, rivals
 
     def allowed(self, rivals: Collection[str]) -> list[str]:

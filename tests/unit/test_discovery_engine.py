@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,9 +8,11 @@ from hypothesis import strategies as st
 from nanoslit.discovery import formula, kernels
 from nanoslit.discovery.consistency import constant_units
 from nanoslit.discovery.dimensions import DimensionTable, exponents, unit_text
+from nanoslit.discovery.discover import winner
 from nanoslit.discovery.forms import Form, data_for_forms, fit
 from nanoslit.discovery.island import Island, Laboratory
 from nanoslit.discovery.problem import Problem, SearchSettings
+from nanoslit.discovery.selection import Candidate
 from nanoslit.discovery.tokens import OPERATORS, decode, encode, to_formula
 from nanoslit.errors import LawError
 
@@ -227,3 +231,27 @@ def test_encode_rejects_nothing_that_it_wrote():
         == "@* #0x1.8000000000000p+1 %0x1.0000000000000p+0;0x1.0000000000000p+1"
     )
     assert constants[1].tolist() == [1.0, 2.0]
+
+
+def candidate(mdl, seen, unseen):
+    return Candidate(SimpleNamespace(error=seen**2), mdl, 0.0, unseen)
+
+
+@pytest.mark.parametrize(
+    ("found", "rival", "wins", "says"),
+    [
+        ((10, 0.01, 0.02), (20, 0.02, 0.07), False, "found by the search"),
+        ((20, 0.02, 0.02), (10, 0.02, 0.02), True, "no better law"),
+        ((10, 0.01, 0.21), (20, 0.02, 0.07), True, "misses the unseen rows by 21.0%, the riv"),
+        ((10, 0.15, 0.21), (20, 0.15, 0.07), False, "found"),  # no worse than on seen rows
+        ((10, 0.01, 0.21), (20, 0.02, 0.15), False, "found"),  # the rival is hardly better
+        ((10, 1e-15, 1e-12), (20, 1e-15, 1e-15), False, "found"),  # rounding
+        ((10, 0.01, None), (20, 0.02, 0.01), False, "found"),
+        ((10, 0.01, 0.21), (20, 0.02, None), False, "found"),
+    ],
+)
+def test_unseen_rows_refute_a_law_that_a_rival_beats(found, rival, wins, says):
+    a, b = candidate(*found), candidate(*rival)
+    best, verdict = winner(a, {"donnan": b})
+    assert (best is b) == wins
+    assert says in verdict
