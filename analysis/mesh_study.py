@@ -39,12 +39,20 @@ QUANTITIES = ("R_c", "gamma", "CV area")
 ELECTROCHEMICAL = ("R_c of mu", "gamma of mu")
 
 
-def _case(d: float, a: float = 0.4, volts: float = 0.2, stern: float | None = None) -> Case:
-    """Return a stack of three sheets: slit and ion size in nm, window in V."""
+def _case(
+    d: float,
+    a: float = 0.4,
+    volts: float = 0.2,
+    stern: float | None = None,
+    molar: float = 1.0,
+) -> Case:
+    """Return a stack of three sheets: slit and ion size in nm, window in V, mol/L."""
     geometry = NanoslitNetwork(d * nm, 6 * nm, 1 * nm, 3, reservoir=4 * nm)
     return Case(
-        f"d{d:g}_a{a:g}_{volts:g}V" + ("_stern" if stern else ""),
-        Electrolyte.symmetric(1000.0, ion_size=a * nm),
+        f"d{d:g}_a{a:g}_{volts:g}V"
+        + ("_stern" if stern else "")
+        + (f"_{molar:g}M" if molar != 1 else ""),
+        Electrolyte.symmetric(1000 * molar, ion_size=a * nm),
         geometry,
         CyclicVoltammetry(0.0, volts, volts * 5e6, 2),
         Electrode(stern),
@@ -63,6 +71,8 @@ CASES = {
         _case(1.5, volts=0.5),
         _case(1.5, a=0.66, volts=0.5),
         _case(1.5, volts=0.5, stern=0.5),
+        _case(3.0, molar=0.1),
+        _case(5.0, a=0.66, molar=0.3),
     )
 }
 

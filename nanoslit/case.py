@@ -46,8 +46,9 @@ class MeshSpacing:
     Parameters
     ----------
     wall : float
-        Cell size at walls and sheet ends as a fraction of the local screening length
-        (Debye length, shortened by the largest field of the protocol) [-].
+        Cell size at walls and sheet ends as a fraction of the shortest length there: Debye
+        length, shortened by the largest field of the protocol, thickness of a sheet, a third
+        of an opening [-].
     growth : float
         Increase of cell size per distance along slits; across them it is
         ``nanoslit.mpnp.grid.ACROSS`` times this [-].

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Solve one case:  qsub jobs/pbs/solve.sh
-# estimate: 5646 mesh nodes, 8.47 s on one core
+# estimate: 5304 mesh nodes, 7.96 s on one core
 # Before the time limit it writes a checkpoint, is requeued and goes on by itself.
 #PBS -N ns-case
 #PBS -l select=1:ncpus=4:mpiprocs=4:mem=1200mb

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sweep in one allocation, many solves side by side:  qsub jobs/pbs/sweep.sh
-# estimate: 54 points, 0.25 core-hours on 32 cores
+# estimate: 54 points, 0.228 core-hours on 32 cores
 # Before the time limit it writes a checkpoint, is requeued and goes on by itself.
 #PBS -N ns-paper
 #PBS -l select=1:ncpus=32:mpiprocs=32:mem=70400mb

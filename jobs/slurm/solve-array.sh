@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Solve several cases, each in one task of an array:  sbatch jobs/slurm/solve-array.sh
-# estimate: 5646 mesh nodes, 8.47 s on one core
+# estimate: 5304 mesh nodes, 7.96 s on one core
 # Before the time limit it writes a checkpoint, is requeued and goes on by itself.
 #SBATCH --requeue
 #SBATCH --job-name=ns-solve

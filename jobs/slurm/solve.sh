@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Solve one case:  sbatch jobs/slurm/solve.sh
-# estimate: 5646 mesh nodes, 8.47 s on one core
+# estimate: 5304 mesh nodes, 7.96 s on one core
 # Before the time limit it writes a checkpoint, is requeued and goes on by itself.
 #SBATCH --requeue
 #SBATCH --job-name=ns-case

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Service of a sweep; Dask submits its workers as jobs:  sbatch jobs/slurm/sweep-dask.sh
-# estimate: 54 points, 0.25 core-hours on 32 cores
+# estimate: 54 points, 0.228 core-hours on 32 cores
 # Before the time limit it writes a checkpoint, is requeued and goes on by itself.
 #SBATCH --requeue
 #SBATCH --job-name=ns-paper

@@ -11,7 +11,7 @@ The spacing follows ``h = min(wall * ell + growth * distance, largest * lambda_D
 where the distance is that to the nearest sheet end (along slits, y) or wall plane (across
 slits, x) and ``ell`` is the shortest screening length that the protocol can produce: the
 Debye length, shortened by the field at the wall (closed form of Kilic, Bazant & Ajdari, PRE
-75, 021502 (2007)). Across slits, where the double layers lie, the growth is ``ACROSS`` times
+75, 021502 (2007)), or the thickness of a sheet or a third of an opening if that is less. Across slits, where the double layers lie, the growth is ``ACROSS`` times
 that along them: errors of R_c and gamma of equal size then come from both directions, and
 lines across are the cheaper ones (``analysis/mesh_study.py`` measures the errors).
 
@@ -45,7 +45,7 @@ __all__ = ["OPEN_SPACE_DISTANCES", "PRESETS", "Cut", "Grid", "Reading", "build_g
 
 PRESETS = {
     "coarse": MeshSpacing(wall=0.7, growth=0.75, largest=20.0),
-    "standard": MeshSpacing(wall=0.38, growth=0.33, largest=10.0),
+    "standard": MeshSpacing(wall=0.3, growth=0.4, largest=10.0),
     "fine": MeshSpacing(wall=0.14, growth=0.13, largest=5.0),
 }
 
@@ -272,9 +272,10 @@ def open_space_reading(case: Case) -> float:
 def _lines(case: Case) -> tuple[Floats, Floats]:
     """Return x and y mesh lines of one electrode (half cell orientation)."""
     g, m = case.geometry, resolve_spacing(case)
-    h0 = m.wall * screening_length(
-        case.electrolyte, case.electrode, case.largest_wall_potential
-    )
+    ell = screening_length(case.electrolyte, case.electrode, case.largest_wall_potential)
+    if isinstance(g, NanoslitNetwork):  # in dilute salt the corners are the finest feature
+        ell = min(ell, g.sheet_thickness, g.opening / 3)
+    h0 = m.wall * ell
     largest, across = m.largest * case.electrolyte.debye_length, ACROSS * m.growth
     front = g.reservoir
     planes = [front - d for d in open_space_distances(case)]
