@@ -11,9 +11,10 @@ The spacing follows ``h = min(wall * ell + growth * distance, largest * lambda_D
 where the distance is that to the nearest sheet end (along slits, y) or wall plane (across
 slits, x) and ``ell`` is the shortest screening length that the protocol can produce: the
 Debye length, shortened by the field at the wall (closed form of Kilic, Bazant & Ajdari, PRE
-75, 021502 (2007)), or the thickness of a sheet or a third of an opening if that is less. Across slits, where the double layers lie, the growth is ``ACROSS`` times
-that along them: errors of R_c and gamma of equal size then come from both directions, and
-lines across are the cheaper ones (``analysis/mesh_study.py`` measures the errors).
+75, 021502 (2007)), or the thickness of a sheet or a third of an opening if that is less.
+Across slits, where the double layers lie, the growth is ``ACROSS`` times that along them:
+errors of R_c and gamma of equal size then come from both directions, and lines across are
+the cheaper ones (``analysis/mesh_study.py`` measures the errors).
 
 Storage. The amount of ions of a node is not volume times concentration but the compact
 (Numerov-type) combination with its neighbours for which the two-point Poisson equation
