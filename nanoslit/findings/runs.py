@@ -312,9 +312,9 @@ def numbers_of(run: Run) -> dict[str, Measured]:
 
 def _resistances(run: Run, voltage: str) -> dict[str, Measured]:
     laws = laws_of(run, voltage)
-    r_error = mesh_error(run, "r_c")
-    key = "gamma" if voltage == "mid" else "gamma_electrochemical"
-    g_error = mesh_error(run, key) / float(np.abs(laws.gamma).mean())
+    kind = "" if voltage == "mid" else "_electrochemical"
+    r_error = mesh_error(run, f"r_c{kind}")
+    g_error = mesh_error(run, f"gamma{kind}") / float(np.abs(laws.gamma).mean())
     scale = run.slit_size / run.network.path_length
     zero = np.zeros_like(laws.r_c)
     r_c_error, gamma_error = (

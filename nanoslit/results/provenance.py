@@ -18,21 +18,33 @@ if TYPE_CHECKING:
 __all__ = ["ERROR_ESTIMATES", "MESH_ERRORS", "describe", "describe_attempt"]
 
 MESH_ERRORS: dict[str, dict[str, float]] = {
-    "coarse": {"cv_area": 0.0081, "r_c": 0.052, "gamma": 0.095, "gamma_electrochemical": 0.095},
-    "standard": {
-        "cv_area": 0.0022,
-        "r_c": 0.012,
-        "gamma": 0.025,
-        "gamma_electrochemical": 0.025,
+    "coarse": {
+        "cv_area": 0.0045,
+        "r_c": 0.0092,
+        "gamma": 0.018,
+        "r_c_electrochemical": 0.021,
+        "gamma_electrochemical": 0.037,
     },
-    "fine": {"cv_area": 6e-4, "r_c": 0.003, "gamma": 0.0065, "gamma_electrochemical": 0.0065},
+    "standard": {
+        "cv_area": 0.002,
+        "r_c": 0.0018,
+        "gamma": 0.0041,
+        "r_c_electrochemical": 0.0089,
+        "gamma_electrochemical": 0.021,
+    },
+    "fine": {
+        "cv_area": 0.00039,
+        "r_c": 0.00042,
+        "gamma": 0.00067,
+        "r_c_electrochemical": 0.0017,
+        "gamma_electrochemical": 0.0044,
+    },
 }
 """What each mesh preset is worth with its own step tolerance: largest deviation from the
-extrapolated limit over the nine cases of ``analysis/mesh_study.py`` (slits of 0.8 to 5 nm,
-ions of 0.3 to 0.66 nm, 0.2 and 0.5 V), relative for area and R_c, absolute for gamma, which
-is small in wide slits. ``gamma`` is that of the potential at the middle of the slits; the
-study does not look at the electrochemical one, which is taken to be as good: an independent
-finite-element solver (``analysis/cross_check.py``) deviates less in both."""
+extrapolated limit over the eleven cases of ``analysis/mesh_study.py`` (slits of 0.8 to 5 nm,
+ions of 0.3 to 0.66 nm, 0.1 to 1 mol/L, 0.2 and 0.5 V), relative for area and R_c, absolute
+for gamma, which is small in wide slits. ``r_c`` and ``gamma`` are those of the potential at the
+middle of the slits."""
 
 ERROR_ESTIMATES = {
     preset: f"mesh preset {preset}: R_c to {100 * e['r_c']:.2g} %, "
