@@ -332,7 +332,7 @@ def test_killed_process_loses_nothing_and_leaves_nothing(sweep, reference, victi
 def test_second_service_is_told_who_owns_the_folder(sweep):
     plan = sweep.plan(long_plan(SLITS))
     child = sweep.start("run", plan, "-o", sweep.dir)
-    sweep.wait((sweep.dir / "owner.json").exists)
+    sweep.wait(lambda: any(sweep.dir.glob("pts/*")))  # its plan is entered, a solve begins
     assert f"process {child.pid} on {os.uname().nodename}" in sweep.run(plan, code=2)
     os.killpg(child.pid, signal.SIGINT)
     sweep.finish(child, code=85)
