@@ -34,7 +34,7 @@ __all__ = ["TOLERANCES", "Simulation", "StepperCost", "simulate"]
 TOLERANCES = {"coarse": 5e-4, "standard": 2e-4, "fine": 5e-5}
 """Relative local error per step that belongs to each mesh preset.
 
-Ten times more would save nothing: longer steps need more Newton iterations each
+Much more would save little: longer steps need more Newton iterations each
 (``python -m analysis.mesh_study --time``)."""
 
 _MAX_CUTS = 12
