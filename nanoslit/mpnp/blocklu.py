@@ -7,11 +7,12 @@ need none, and whoever uses this checks the residual of the solution.
 
 Rows are eliminated in a given fill-reducing order, brought into the postorder of the
 elimination tree: the same fill, but rows that need each other lie close in memory, which
-is worth a factor of two on a long strip. The factors are kept in single precision, for
+is worth a factor of two on a long strip. Factors and solves are in single precision, for
 memory traffic is what a solve costs: an LU that serves as a preconditioner needs no more
-(up to 1 V per electrode the iterations are the same as in double). The pattern is analysed
-once (Davis, Direct methods for sparse linear systems, ch. 4); the factors of each new
-matrix overwrite the old.
+(up to 1 V per electrode the iterations are the same as in double). U is stored from its
+last row to its first, the way in which it is used: read backwards it takes three times as
+long. The pattern is analysed once (Davis, Direct methods for sparse linear systems, ch. 4);
+the factors of each new matrix overwrite the old.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class BlockLU:
         order = _postorder(start, columns, order, n - kept)
         place = np.argsort(order)
         lower, self._l = _lower_pattern(start, columns, order, place, n - kept)
-        upper, self._u = _transpose(lower, self._l, n)
+        upper, self._u = _upper_pattern(lower, self._l, n)
         self._start, self._columns, self._order, self._place, self._lower, self._upper = (
             a.astype(_INDEX) for a in (start, columns, order, place, lower, upper)
         )
@@ -63,7 +64,7 @@ class BlockLU:
         self._lv, self._uv = (np.empty((self._l.size, b, b), np.float32) for _ in range(2))
         self._inverse = np.empty((n - kept, b, b))
         self._work = np.zeros((n, b, b))
-        self._y = np.zeros((n, b))
+        self._y = np.zeros((n, b), np.float32)
         self._left = np.zeros((kept, b, kept, b))
 
     @property
@@ -100,19 +101,20 @@ class BlockLU:
             self._left,
             self._unit,
         )
+        self._pivots = self._inverse[::-1].astype(np.float32)
         n = self.kept * len(self._unit)
         return self._left.reshape(n, n)
 
-    def forward(self, x: Floats) -> Floats:
-        """Eliminate a right-hand side (n, size); return what is left of the kept rows."""
-        args = self._order, self._lower, self._l, self._lv
-        _forward(*args, x, self._y, self._inverse.shape[0], self._unit)
-        return np.array(self._y[self._y.shape[0] - self.kept :])
+    def forward(self, x: Floats, scale: Floats) -> Floats:
+        """Eliminate scale * x, both (n, size); return what is left of the kept rows."""
+        args = self._place, self._lower, self._l, self._lv
+        _forward(*args, x, scale, self._y, self._unit)
+        return np.array(self._y[self._y.shape[0] - self.kept :], dtype=float)
 
     def backward(self, known: Floats, x: Floats) -> None:
         """Complete the solution x (n, size) after ``forward``, given that of the kept rows."""
         self._y[self._y.shape[0] - self.kept :] = known
-        args = self._order, self._upper, self._u, self._uv, self._inverse
+        args = self._place, self._upper, self._u, self._uv, self._pivots
         _backward(*args, self._y, x, self._unit)
 
 
@@ -193,14 +195,14 @@ def _lower_pattern(start: Any, columns: Any, order: Any, place: Any, stop: int) 
 
 
 @compiled
-def _transpose(first: Any, columns: Any, n: int) -> Any:
-    """Return the pattern of the transposed matrix."""
+def _upper_pattern(first: Any, columns: Any, n: int) -> Any:
+    """Return the pattern of U from that of L: row i in [start[i + 1], start[i])."""
     start = np.zeros(n + 1, np.int64)
     for q in range(columns.size):
-        start[columns[q] + 1] += 1
-    for i in range(n):
-        start[i + 1] += start[i]
-    at, out = start[:-1].copy(), np.empty(columns.size, np.uint32)
+        start[columns[q]] += 1
+    for i in range(n - 1, -1, -1):
+        start[i] += start[i + 1]
+    at, out = start[1:].copy(), np.empty(columns.size, np.uint32)
     for i in range(n):
         for q in range(first[i], first[i + 1]):
             out[at[columns[q]]] = i
@@ -299,7 +301,7 @@ def _factor(
             _put(work, l[q], values, -1, unit)
         if i < stop:
             _put(work, i, values, -1, unit)
-            for q in range(upper[i], upper[i + 1]):
+            for q in range(upper[i + 1], upper[i]):
                 _put(work, u[q], values, -1, unit)
         else:
             work[stop:] = 0.0
@@ -314,9 +316,9 @@ def _factor(
                         s += work[k, a, e] * inverse[k, e, d]
                     t[a, d] = s
                     lv[q, a, d] = s
-            _subtract(t, upper[k], upper[k + 1], u, uv, work)
+            _subtract(t, upper[k + 1], upper[k], u, uv, work)
         if i < stop:
-            for q in range(upper[i], upper[i + 1]):
+            for q in range(upper[i + 1], upper[i]):
                 _put(uv, q, work, u[q], unit)
             _invert(work[i], inverse[i])
         else:
@@ -327,74 +329,74 @@ def _factor(
 
 
 @fused
+def _subtract_row(
+    first: int, last: int, columns: Any, values: Singles, y: Singles, i: int, unit: Any
+) -> None:
+    """Subtract from y[i] the product of a row of L or U with y."""
+    b = len(unit)
+    if b == 3:
+        y0, y1, y2 = y[i, 0], y[i, 1], y[i, 2]
+        for q in range(first, last):
+            k = columns[q]
+            z0, z1, z2 = y[k, 0], y[k, 1], y[k, 2]
+            y0 -= values[q, 0, 0] * z0 + values[q, 0, 1] * z1 + values[q, 0, 2] * z2
+            y1 -= values[q, 1, 0] * z0 + values[q, 1, 1] * z1 + values[q, 1, 2] * z2
+            y2 -= values[q, 2, 0] * z0 + values[q, 2, 1] * z1 + values[q, 2, 2] * z2
+        y[i, 0], y[i, 1], y[i, 2] = y0, y1, y2
+        return
+    for a in range(b):
+        s = y[i, a]
+        for q in range(first, last):
+            for e in range(b):
+                s -= values[q, a, e] * y[columns[q], e]
+        y[i, a] = s
+
+
+@fused
 def _forward(
-    order: Any,
+    place: Any,
     lower: Any,
     l: Any,  # noqa: E741
     lv: Singles,
     x: Floats,
-    y: Floats,
-    stop: int,
+    scale: Floats,
+    y: Singles,
     unit: Any,
 ) -> None:
-    """Solve with L: y = x - L y by rows."""
-    b = len(unit)
-    for i in range(order.size):
-        r = order[i]
-        if b == 3:
-            y0, y1, y2 = x[r, 0], x[r, 1], x[r, 2]
-            for q in range(lower[i], lower[i + 1]):
-                k = l[q]
-                z0, z1, z2 = y[k, 0], y[k, 1], y[k, 2]
-                y0 -= lv[q, 0, 0] * z0 + lv[q, 0, 1] * z1 + lv[q, 0, 2] * z2
-                y1 -= lv[q, 1, 0] * z0 + lv[q, 1, 1] * z1 + lv[q, 1, 2] * z2
-                y2 -= lv[q, 2, 0] * z0 + lv[q, 2, 1] * z1 + lv[q, 2, 2] * z2
-            y[i, 0], y[i, 1], y[i, 2] = y0, y1, y2
-        else:
-            for a in range(b):
-                s = x[r, a]
-                for q in range(lower[i], lower[i + 1]):
-                    for e in range(b):
-                        s -= lv[q, a, e] * y[l[q], e]
-                y[i, a] = s
+    """Solve with L: y = scale x - L y by rows.
+
+    x is read from its first number to its last and then left alone: to jump about in it
+    row by row, out of the cache, costs as much as the product.
+    """
+    for r in range(place.size):
+        for a in range(len(unit)):
+            y[place[r], a] = np.float32(scale[r, a] * x[r, a])
+    for i in range(place.size):
+        _subtract_row(lower[i], lower[i + 1], l, lv, y, i, unit)
 
 
 @fused
 def _backward(
-    order: Any,
+    place: Any,
     upper: Any,
     u: Any,
     uv: Singles,
-    inverse: Floats,
-    y: Floats,
+    pivots: Singles,
+    y: Singles,
     x: Floats,
     unit: Any,
 ) -> None:
     """Solve with U from the last eliminated row up; x is y in the original order."""
-    b = len(unit)
-    rest = np.empty(b)
-    for i in range(inverse.shape[0], order.size):
-        x[order[i]] = y[i]
-    for i in range(inverse.shape[0] - 1, -1, -1):
-        if b == 3:
-            y0, y1, y2 = y[i, 0], y[i, 1], y[i, 2]
-            for q in range(upper[i], upper[i + 1]):
-                k = u[q]
-                z0, z1, z2 = y[k, 0], y[k, 1], y[k, 2]
-                y0 -= uv[q, 0, 0] * z0 + uv[q, 0, 1] * z1 + uv[q, 0, 2] * z2
-                y1 -= uv[q, 1, 0] * z0 + uv[q, 1, 1] * z1 + uv[q, 1, 2] * z2
-                y2 -= uv[q, 2, 0] * z0 + uv[q, 2, 1] * z1 + uv[q, 2, 2] * z2
-            rest[0], rest[1], rest[2] = y0, y1, y2
-        else:
-            for a in range(b):
-                s = y[i, a]
-                for q in range(upper[i], upper[i + 1]):
-                    for e in range(b):
-                        s -= uv[q, a, e] * y[u[q], e]
-                rest[a] = s
+    b, n = len(unit), len(pivots)
+    rest = np.empty(b, np.float32)
+    for i in range(n - 1, -1, -1):
+        _subtract_row(upper[i + 1], upper[i], u, uv, y, i, unit)
+        rest[:] = y[i]
         for a in range(b):
-            s = 0.0
+            s = np.float32(0.0)
             for e in range(b):
-                s += inverse[i, a, e] * rest[e]
+                s += pivots[n - 1 - i, a, e] * rest[e]
             y[i, a] = s
-            x[order[i], a] = s
+    for r in range(place.size):
+        for a in range(b):
+            x[r, a] = y[place[r], a]

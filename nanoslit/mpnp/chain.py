@@ -111,6 +111,9 @@ class ChainLU:
         self._place = slice(begin, begin + kept.size * size)
         self._firsts, self._unknowns = first, int(first[-1])
         self._x = np.zeros((n, size))
+        self._diagonal = sub.pattern.diagonal
+        self._factored = np.ones((self.n, size))
+        self._scale = np.ones((n, size))
 
     def _rows(self, sub: Subdomain) -> tuple[Ints, Ints]:
         """Return local row and column of each block of the owned rows.
@@ -173,6 +176,8 @@ class ChainLU:
         values : ndarray, shape (n_blocks, size, size)
             In the order of ``sub.pattern``.
         """
+        self._factored = self._diagonals(values)
+        self._scale[:] = 1.0
         if self.comm is None:
             self.lu.factor(values)
             return
@@ -180,6 +185,18 @@ class ChainLU:
         own = np.delete(values, self._given, axis=0)
         parts = own if behind is None else np.concatenate([own, behind])
         self._factor_band(self.comm.allgather(self.lu.factor(parts[self._sort])))
+
+    def follow(self, values: Floats) -> None:
+        """Make the kept LU a better preconditioner of a later matrix.
+
+        Its rows are scaled to the new diagonal: an ion's row grows with its concentration
+        in the double layer and with the inverse of the time step.
+        """
+        self._scale[: self.n] = self._factored / self._diagonals(values)
+
+    def _diagonals(self, values: Floats) -> Floats:
+        """Return the diagonal of the owned rows (n_owned, size)."""
+        return np.array(np.einsum("nii->ni", values[self._diagonal]))
 
     def _factor_band(self, parts: list[Floats]) -> None:
         """Add the Schur complements up and factorise the band."""
@@ -195,12 +212,12 @@ class ChainLU:
     def solve(self, x: Floats, out: Floats) -> None:
         """Solve for a right-hand side (n_owned, size) into ``out`` (collective)."""
         if self.comm is None:
-            self.lu.backward(self.lu.forward(x), out)
+            self.lu.backward(self.lu.forward(x, self._scale), out)
             return
         self._x[: self.n] = x
         self._x[self.n :] = 0.0
         rest, total = np.zeros(self._unknowns), np.empty(self._unknowns)
-        rest[self._place] = self.lu.forward(self._x).ravel()
+        rest[self._place] = self.lu.forward(self._x, self._scale).ravel()
         self.comm.Allreduce(rest, total)
         w = self._width
         known, _ = lapack.dgbtrs(self._band, w, w, total, self._pivots)

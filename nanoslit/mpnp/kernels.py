@@ -82,12 +82,14 @@ def _bernoulli_slope(x: float, b: float) -> float:
 def compact_difference(c: float, other: float) -> tuple[float, float, float]:
     """Return (other - c) / (1 + x^4), x = other / (STEEP c), and both derivatives."""
     a, b = c + _TINY, other + _TINY
-    x = min(b / (STEEP * a), 1e60)
+    inverse = 1.0 / a
+    ratio = b * inverse
+    x = min(ratio / STEEP, 1e60)
     x3 = x * x * x
     fade = 1.0 / (1.0 + x3 * x)
     value = (b - a) * fade
-    steepness = 4.0 * x3 * fade * value / (STEEP * a)
-    return value, steepness * (b / a) - fade, fade - steepness
+    steepness = (4.0 / STEEP) * x3 * fade * value * inverse
+    return value, steepness * ratio - fade, fade - steepness
 
 
 @compiled
@@ -225,29 +227,43 @@ def residual_sums(
 
 
 @compiled
+def _concentration_slopes(c: Floats, packing: Floats, z: Charges) -> Floats:
+    """Return dc_j/du at every node (n, ions, fields)."""
+    n, m = c.shape[0], len(z)
+    out = np.empty((n, m, m + 1))
+    for i in range(n):
+        mean = 0.0
+        for a in range(m):
+            mean += z[a] * packing[i, a]
+        for j in range(m):
+            out[i, j, 0] = c[i, j] * (mean - z[j])
+            for a in range(m):
+                out[i, j, 1 + a] = c[i, j] * ((1.0 if a == j else 0.0) - packing[i, a])
+    return out
+
+
+@compiled
+def _add_row(row: Floats, sign: float, values: Floats, z: Charges) -> None:
+    for i in range(len(z) + 1):
+        row[i] += sign * values[i]
+
+
+@compiled
 def _add_storage(
     out: Floats,
     at: int,
     weight: float,
-    c: Floats,
-    packing: Floats,
+    slopes: Floats,
     i: int,
     z: Charges,
     j: int,
     shift: float,
 ) -> None:
     """Add weight * dc_j/du of node i to row 1 + j (times shift) and the Poisson row."""
-    mean = 0.0
-    for a in range(len(z)):
-        mean += z[a] * packing[i, a]
-    w = weight * c[i, j]
-    slope = w * (mean - z[j])
-    out[at, 1 + j, 0] += shift * slope
-    out[at, 0, 0] -= z[j] * slope
-    for a in range(len(z)):
-        slope = w * ((1.0 if a == j else 0.0) - packing[i, a])
-        out[at, 1 + j, 1 + a] += shift * slope
-        out[at, 0, 1 + a] -= z[j] * slope
+    by_time, by_charge = weight * shift, weight * z[j]
+    for a in range(len(z) + 1):
+        out[at, 1 + j, a] += by_time * slopes[i, j, a]
+        out[at, 0, a] -= by_charge * slopes[i, j, a]
 
 
 @compiled
@@ -272,7 +288,7 @@ def _add_compact(
     there: int,
     weight: float,
     c: Floats,
-    packing: Floats,
+    slopes: Floats,
     p: int,
     q: int,
     z: Charges,
@@ -281,9 +297,9 @@ def _add_compact(
     """Add the compact storage that node p takes from its neighbour q."""
     for j in range(len(z)):
         _, own, other = compact_difference(c[p, j], c[q, j])
-        _add_storage(out, here, weight * own, c, packing, p, z, j, shift)
+        _add_storage(out, here, weight * own, slopes, p, z, j, shift)
         if there >= 0:
-            _add_storage(out, there, weight * other, c, packing, q, z, j, shift)
+            _add_storage(out, there, weight * other, slopes, q, z, j, shift)
 
 
 @compiled
@@ -319,9 +335,10 @@ def jacobian_blocks(
     n, m = volume.size, len(z)
     by_k, by_l = np.empty(m + 1), np.empty(m + 1)
     variable = gradient.shape[0] > 0
+    slopes = _concentration_slopes(c, packing, z)
     for i in range(n):
         for j in range(m):
-            _add_storage(out, at[i], volume[i], c, packing, i, z, j, shift)
+            _add_storage(out, at[i], volume[i], slopes, i, z, j, shift)
     for e in range(k.size):
         p, q = k[e], l[e]
         at_pq, at_qp = at_kl[e], at_lk[e]
@@ -359,16 +376,15 @@ def jacobian_blocks(
                 whole = 0.5 * conductance[e] * (f - floor[j] * d)
                 _add_diffusivity(by_k, whole, gradient[p, j], c[p], packing[p], z)
                 _add_diffusivity(by_l, whole, gradient[q, j], c[q], packing[q], z)
-            for i in range(m + 1):
-                if p < n:
-                    out[at[p], 1 + j, i] += by_k[i]
-                if at_pq >= 0:
-                    out[at_pq, 1 + j, i] += by_l[i]
-                if q < n:
-                    out[at[q], 1 + j, i] -= by_l[i]
-                if at_qp >= 0:
-                    out[at_qp, 1 + j, i] -= by_k[i]
+            if p < n:
+                _add_row(out[at[p], 1 + j], 1.0, by_k, z)
+            if at_pq >= 0:
+                _add_row(out[at_pq, 1 + j], 1.0, by_l, z)
+            if q < n:
+                _add_row(out[at[q], 1 + j], -1.0, by_l, z)
+            if at_qp >= 0:
+                _add_row(out[at_qp, 1 + j], -1.0, by_k, z)
         if p < n and w_kl[e] != 0.0:
-            _add_compact(out, at[p], at_pq, w_kl[e], c, packing, p, q, z, shift)
+            _add_compact(out, at[p], at_pq, w_kl[e], c, slopes, p, q, z, shift)
         if q < n and w_lk[e] != 0.0:
-            _add_compact(out, at[q], at_qp, w_lk[e], c, packing, q, p, z, shift)
+            _add_compact(out, at[q], at_qp, w_lk[e], c, slopes, q, p, z, shift)

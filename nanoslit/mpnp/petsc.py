@@ -309,6 +309,8 @@ class PetscCell:
         self.pc.setReusePreconditioner(not renew)
         if renew:
             start += self._factor(blocks, np.array(x.array_r), shift)
+        elif self.chain is not None:
+            self.chain.follow(blocks)
         self.cost.jacobians += 1
         self.cost.assembly_time += time.perf_counter() - start
 

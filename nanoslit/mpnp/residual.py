@@ -277,9 +277,9 @@ class LocalEquations:
         the mean of its two nodes.
         """
         n, m = c.shape
-        values = np.broadcast_to(self.diffusivity, (n, m)).copy()
         if not self.variable:
-            return values, np.zeros((0, m, m))
+            return np.broadcast_to(self.diffusivity, (n, m)), np.zeros((0, m, m))
+        values = np.broadcast_to(self.diffusivity, (n, m)).copy()
         gradient = np.zeros((n, m, m))
         scale = self.scales.concentration
         for i, factor in enumerate(self.factors):

@@ -43,9 +43,10 @@ def test_lu_with_schur_complement_solves(size, kept):
         )
         assert np.abs(schur - exact).max(initial=0.0) < 1e-5
         x, out = rng.normal(size=(n, size)), np.empty((n, size))
-        known = np.linalg.solve(schur, lu.forward(x).ravel())
+        rows = rng.uniform(0.5, 2.0, size=(n, size))
+        known = np.linalg.solve(schur, lu.forward(x, rows).ravel())
         lu.backward(known.reshape(-1, size), out)
-        assert np.abs(a @ out.ravel() - x.ravel()).max() < 1e-5
+        assert np.abs(a @ out.ravel() - (rows * x).ravel()).max() < 2e-5
 
 
 def test_a_vanishing_pivot_is_seen():
@@ -53,9 +54,26 @@ def test_a_vanishing_pivot_is_seen():
     lu = BlockLU(pattern.indptr, pattern.indices, np.arange(10), 0, 3)
     lu.factor(0.0 * blocks)
     out = np.empty((10, 3))
-    lu.forward(np.ones((10, 3)))
+    lu.forward(np.ones((10, 3)), np.ones((10, 3)))
     lu.backward(np.zeros((0, 3)), out)
     assert not np.isfinite(out).any()
+
+
+def test_kept_lu_follows_rows_that_grow():
+    small = case(network(2), None)
+    with PetscCell(small, build_grid(small)) as cell:
+        sub, size = cell.sub, cell.equations.n_fields
+        blocks = cell.equations.jacobian(cell.with_ghosts(np.zeros((sub.n_owned, size))), 1.0)
+        cell.chain.factor(blocks)
+        rng = np.random.default_rng(1)
+        x, out = rng.normal(size=(2, sub.n_owned, size))
+        cell.chain.solve(x, out)
+        rows = 10.0 ** rng.uniform(-2, 2, size=(sub.n_owned, size))
+        grown = blocks * np.repeat(rows, np.diff(sub.pattern.start), axis=0)[:, :, None]
+        cell.chain.follow(grown)
+        again = np.empty_like(out)
+        cell.chain.solve(rows * x, again)
+        assert np.allclose(again, out, rtol=1e-4, atol=1e-5 * np.abs(out).max())
 
 
 @pytest.mark.parametrize("arrangement", ["staggered", "aligned"])
