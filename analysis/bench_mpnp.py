@@ -247,7 +247,7 @@ def compare_solvers(sheets: int, mesh: str, steps: int = 40) -> None:
         "from analysis.bench_mpnp import adaptive, reference_case;"
         "kind, sheets, mesh, steps = sys.argv[1:];"
         "adaptive(reference_case(1, 'coarse', 1));"
-        "p.CHAIN_WIDTH = 0 if kind == 'MUMPS' else p.CHAIN_WIDTH;"
+        "p.CHAIN_WIDTH = 0 if kind == 'MUMPS' else 10**6;"
         "solver = 'iterative' if kind == 'iterative' else 'direct';"
         "case = replace(reference_case(int(sheets), mesh), numerics=Numerics(mesh, "
         "linear_solver=solver));"

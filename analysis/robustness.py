@@ -1,6 +1,6 @@
 """Where the solver finishes: potentials, scan rates, slit sizes, stack heights.
 
-    python -m analysis.robustness [--quick] [--rungs NAME ...]
+    python -m analysis.robustness [--quick] [--rungs NAME ...] [--solver iterative]
 
 Every rung is one run with independent checks of its answer: the balances of ions and
 current, packing below 1, closure of charge and (for slow sweeps) the equilibrium charge of
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class Rung:
     a: float = 0.66
     stern: float | None = None
     mesh: str = "coarse"
+    solver: str = "direct"
 
     @property
     def case(self) -> Case:
@@ -52,7 +53,7 @@ class Rung:
             geometry,
             CyclicVoltammetry(0.0, self.volts, self.rate, 1),
             Electrode(self.stern),
-            numerics=Numerics(mesh=self.mesh),
+            numerics=Numerics(mesh=self.mesh, linear_solver=self.solver),
         )
 
 
@@ -134,10 +135,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few rungs of every kind")
     parser.add_argument("--rungs", nargs="+", choices=LADDER)
+    parser.add_argument("--solver", choices=("direct", "iterative"), default="direct")
     options = parser.parse_args(arguments)
     verdicts = []
     for name in options.rungs or (QUICK if options.quick else LADDER):
-        verdict, detail = climb(LADDER[name])
+        verdict, detail = climb(replace(LADDER[name], solver=options.solver))
         verdicts.append(verdict)
         print(f"{name:>22}  {verdict:>6}  {detail}", flush=True)
     print(

@@ -2,8 +2,9 @@
 
 A matrix of n block rows with a symmetric pattern is eliminated but for t chosen rows; what
 is left of these rows and columns is their Schur complement, a dense matrix. With t = 0
-this is a plain LU. There is no pivoting but inside the diagonal blocks: flux matrices
-need none, and whoever uses this checks the residual of the solution.
+this is a plain LU, and without fill an incomplete one: what an elimination adds outside the
+pattern of the matrix is forgotten. There is no pivoting but inside the diagonal blocks: flux
+matrices need none, and whoever uses this checks the residual of the solution.
 
 Rows are eliminated in a given fill-reducing order, brought into the postorder of the
 elimination tree: the same fill, but rows that need each other lie close in memory, which
@@ -48,14 +49,27 @@ class BlockLU:
         Number of these.
     size : int
         Rows of a block.
+    fill : bool
+        Whether the factors may have blocks where the matrix has none; without, it is an
+        incomplete LU, in the given order.
     """
 
-    def __init__(self, start: Ints, columns: Ints, order: Ints, kept: int, size: int) -> None:
+    def __init__(
+        self,
+        start: Ints,
+        columns: Ints,
+        order: Ints,
+        kept: int,
+        size: int,
+        *,
+        fill: bool = True,
+    ) -> None:
         n, self.kept = start.size - 1, kept
         self._unit = (0.0,) * size
-        order = _postorder(start, columns, order, n - kept)
+        if fill:
+            order = _postorder(start, columns, order, n - kept)
         place = np.argsort(order)
-        lower, self._l = _lower_pattern(start, columns, order, place, n - kept)
+        lower, self._l = _lower_pattern(start, columns, order, place, n - kept, fill)
         upper, self._u = _upper_pattern(lower, self._l, n)
         self._start, self._columns, self._order, self._place, self._lower, self._upper = (
             a.astype(_INDEX) for a in (start, columns, order, place, lower, upper)
@@ -161,8 +175,14 @@ def _postorder(start: Any, columns: Any, order: Any, stop: int) -> Any:
 
 
 @compiled
-def _lower_pattern(start: Any, columns: Any, order: Any, place: Any, stop: int) -> Any:
-    """Return the pattern of L by rows: those of its columns that are eliminated."""
+def _lower_pattern(
+    start: Any, columns: Any, order: Any, place: Any, stop: int, fill: bool
+) -> Any:
+    """Return the pattern of L by rows: those of its columns that are eliminated.
+
+    Without fill the elimination tree is cut at every node: no row reaches further than
+    its own columns.
+    """
     n = order.size
     parent, mark = np.full(n, -1), np.full(n, -1)
     first = np.zeros(n + 1, np.int64)
@@ -173,7 +193,7 @@ def _lower_pattern(start: Any, columns: Any, order: Any, place: Any, stop: int) 
             while 0 <= j < min(i, stop) and mark[j] != i:
                 mark[j] = i
                 first[i + 1] += 1
-                if parent[j] == -1:
+                if fill and parent[j] == -1:
                     parent[j] = i
                 j = parent[j]
     for i in range(n):

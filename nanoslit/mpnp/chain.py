@@ -111,8 +111,6 @@ class ChainLU:
         self._place = slice(begin, begin + kept.size * size)
         self._firsts, self._unknowns = first, int(first[-1])
         self._x = np.zeros((n, size))
-        self._diagonal = sub.pattern.diagonal
-        self._factored = np.ones((self.n, size))
         self._scale = np.ones((n, size))
 
     def _rows(self, sub: Subdomain) -> tuple[Ints, Ints]:
@@ -176,8 +174,6 @@ class ChainLU:
         values : ndarray, shape (n_blocks, size, size)
             In the order of ``sub.pattern``.
         """
-        self._factored = self._diagonals(values)
-        self._scale[:] = 1.0
         if self.comm is None:
             self.lu.factor(values)
             return
@@ -185,18 +181,6 @@ class ChainLU:
         own = np.delete(values, self._given, axis=0)
         parts = own if behind is None else np.concatenate([own, behind])
         self._factor_band(self.comm.allgather(self.lu.factor(parts[self._sort])))
-
-    def follow(self, values: Floats) -> None:
-        """Make the kept LU a better preconditioner of a later matrix.
-
-        Its rows are scaled to the new diagonal: an ion's row grows with its concentration
-        in the double layer and with the inverse of the time step.
-        """
-        self._scale[: self.n] = self._factored / self._diagonals(values)
-
-    def _diagonals(self, values: Floats) -> Floats:
-        """Return the diagonal of the owned rows (n_owned, size)."""
-        return np.array(np.einsum("nii->ni", values[self._diagonal]))
 
     def _factor_band(self, parts: list[Floats]) -> None:
         """Add the Schur complements up and factorise the band."""
@@ -209,12 +193,13 @@ class ChainLU:
         # a pivot of zero leaves numbers that are not finite: the linear solver sees them
         self._band, self._pivots, _ = lapack.dgbtrf(band, w, w)
 
-    def solve(self, x: Floats, out: Floats) -> None:
-        """Solve for a right-hand side (n_owned, size) into ``out`` (collective)."""
+    def solve(self, x: Floats, scale: Floats, out: Floats) -> None:
+        """Solve for scale * x, both (n_owned, size), into ``out`` (collective)."""
         if self.comm is None:
-            self.lu.backward(self.lu.forward(x, self._scale), out)
+            self.lu.backward(self.lu.forward(x, scale), out)
             return
         self._x[: self.n] = x
+        self._scale[: self.n] = scale
         self._x[self.n :] = 0.0
         rest, total = np.zeros(self._unknowns), np.empty(self._unknowns)
         rest[self._place] = self.lu.forward(self._x, self._scale).ravel()

@@ -8,10 +8,8 @@ preconditioner, with a few GMRES iterations on the current Jacobian; it is renew
 GMRES needs more than ``RENEW_ABOVE`` iterations. It is that of a chain
 (:mod:`nanoslit.mpnp.chain`), on any number of ranks; MUMPS where the mesh is wider than
 ``CHAIN_WIDTH`` lines or a rank's piece would touch others than its neighbours'.
-``iterative``: overlapping
-Schwarz blocks of a few thousand nodes with an LU each, multiplicative within a rank and
-additive between ranks, for domains whose LU does not fit into memory; renewed when the
-iterations grow.
+``iterative``: a coarse problem and an incomplete LU (:mod:`nanoslit.mpnp.twolevel`), for
+domains whose LU does not fit into memory; renewed when the iterations grow.
 Everything can be changed through PETSc's options with the prefix ``mpnp_``.
 """
 
@@ -28,6 +26,7 @@ import numpy as np
 from nanoslit.errors import ConvergenceError, MissingExtraError
 from nanoslit.mpnp.chain import ChainLU, is_chain, partition
 from nanoslit.mpnp.residual import LocalEquations, Subdomain
+from nanoslit.mpnp.twolevel import TwoLevel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,10 +49,10 @@ ACCURACY = 1e-3
 """Relative residual of linear solves: the Jacobian is that of the extrapolated state, so
 more exactness would not make Newton's method faster."""
 
-CHAIN_WIDTH = 100
+CHAIN_WIDTH = 250
 """Lines across the mesh up to which the LU of a chain is used instead of MUMPS: on a long
-strip it is several times faster (analysis/bench_mpnp.py --solvers); wide meshes need MUMPS'
-dense kernels."""
+strip it is several times faster (analysis/bench_mpnp.py --solvers); the factorisation of
+very wide meshes needs MUMPS' dense kernels."""
 
 
 def petsc() -> Any:
@@ -97,16 +96,50 @@ class SolverCost:
     solve_time: float = 0.0
 
 
-class _Chained:
-    """What PETSc calls to apply the LU of a chain as a preconditioner."""
+class _Kept:
+    """A factorisation of ours as PETSc's preconditioner, of later matrices too.
 
-    def __init__(self, chain: ChainLU) -> None:
-        self.chain = chain
+    Parameters
+    ----------
+    lu : ChainLU or TwoLevel
+    diagonal : ndarray of int
+        The diagonal blocks among those of a matrix.
+    """
+
+    def __init__(self, lu: ChainLU | TwoLevel, diagonal: Ints) -> None:
+        self.lu, self._at = lu, diagonal
+
+    def factor(self, blocks: Floats) -> None:
+        """Factorise a matrix (collective)."""
+        self.lu.factor(blocks)
+        self._diagonal = self._diagonals(blocks)
+        self.scale = np.ones_like(self._diagonal)
+
+    def follow(self, blocks: Floats) -> None:
+        """Make the kept factorisation a better preconditioner of a later matrix.
+
+        Its rows are scaled to the new diagonal: an ion's row grows with its concentration
+        in the double layer and with the inverse of the time step.
+        """
+        self.scale = self._diagonal / self._diagonals(blocks)
+
+    def _diagonals(self, blocks: Floats) -> Floats:
+        """Return the diagonal of the owned rows (n_owned, size)."""
+        return np.array(np.einsum("nii->ni", blocks[self._at]))
 
     def apply(self, pc: Any, x: Any, y: Any) -> None:
         """Solve for x into y (collective)."""
-        shape = (-1, self.chain.size)
-        self.chain.solve(x.array_r.reshape(shape), y.array.reshape(shape))
+        r, out = x.array_r.reshape(self.scale.shape), y.array.reshape(self.scale.shape)
+        if isinstance(self.lu, ChainLU):
+            self.lu.solve(r, self.scale, out)
+            return
+        self.lu.correct(r, self.scale, out)
+        rest = x.duplicate()
+        pc.getOperators()[0].mult(y, rest)
+        rest.aypx(-1.0, x)
+        out = y.array.reshape(self.scale.shape)  # PETSc must see that it changes
+        self.lu.smooth(rest.array_r.reshape(self.scale.shape), self.scale, out)
+        rest.destroy()
 
 
 @dataclass
@@ -153,12 +186,10 @@ class PetscCell:
         self._f = self._x.duplicate()
         self._matrix(own, b)
         self.direct = case.numerics.linear_solver == "direct"
-        narrow = min(grid.node.shape) <= CHAIN_WIDTH and is_chain(grid, bounds)
-        self.chain: ChainLU | None = None
-        if self.direct and narrow:
-            comm_ = None if size == 1 else self._mpi
-            self.chain = ChainLU(self.sub, b, self._fill_reducing, comm_)
-        self._solver(n)
+        self.kept: _Kept | None = None
+        if is_chain(grid, bounds):
+            self.kept = self._own_solver(grid, bounds)
+        self._solver()
 
     # -- set-up ---------------------------------------------------------------
 
@@ -171,6 +202,18 @@ class PetscCell:
             (own, own), b, csr=(self._indptr, self._indices), comm=self.comm
         )
         self._A.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATION_ERR, True)
+
+    def _own_solver(self, grid: Grid, bounds: Ints) -> _Kept | None:
+        """Return our solver for a chain of ranks; None where MUMPS is the better one."""
+        comm, b = None if self.size == 1 else self._mpi, self.equations.n_fields
+        lu: ChainLU | TwoLevel
+        if not self.direct:
+            lu = TwoLevel(grid, bounds, self.sub, b, self._fill_reducing, comm)
+        elif min(grid.node.shape) <= CHAIN_WIDTH:
+            lu = ChainLU(self.sub, b, self._fill_reducing, comm)
+        else:
+            return None
+        return _Kept(lu, self.sub.pattern.diagonal)
 
     def _fill_reducing(self, start: Ints, columns: Ints) -> Ints:
         """Return a minimum-degree order of a pattern."""
@@ -187,7 +230,7 @@ class PetscCell:
             thing.destroy()
         return order
 
-    def _solver(self, n_nodes: int) -> None:
+    def _solver(self) -> None:
         PETSc = self.PETSc
         snes = self.snes = PETSc.SNES().create(self.comm)
         snes.setOptionsPrefix("mpnp_")
@@ -198,26 +241,23 @@ class PetscCell:
         snes.setTolerances(rtol=0.0, stol=0.0, max_it=25)
         snes.setConvergenceTest(self._converged)
         ksp = self.ksp = snes.getKSP()
-        ksp.setType("fgmres")  # keeps the preconditioned vectors: one application less
+        # fgmres keeps the preconditioned vectors: one application less, twice the memory
+        ksp.setType("fgmres" if self.direct else "gmres")
         ksp.setPCSide(PETSc.PC.Side.RIGHT)
-        ksp.setTolerances(rtol=ACCURACY, max_it=30 if self.direct else 400)
-        ksp.setGMRESRestart(30 if self.direct else 100)
+        ksp.setTolerances(rtol=ACCURACY, max_it=30 if self.direct else 100)
+        ksp.setGMRESRestart(30)
         pc = self.pc = ksp.getPC()
-        if self.chain is not None:
+        if self.kept is not None:
             pc.setType("python")
-            pc.setPythonContext(_Chained(self.chain))
+            pc.setPythonContext(self.kept)
             # PETSc must let go of Python objects before the interpreter ends
             self._release = weakref.finalize(self, pc.setType, PETSc.PC.Type.NONE)
-        elif self.direct:
+        else:
             self.use_mumps()
-        self._defaults = dict(_COMMON)
-        if not self.direct:
-            blocks = max(self.size, n_nodes // BLOCK_NODES)
-            self._defaults |= _ITERATIVE | {"mpnp_pc_asm_blocks": str(blocks)}
         with self._options():
             snes.setFromOptions()
         if pc.getType() != "python":
-            self.chain = None  # someone chose another preconditioner
+            self.kept = None  # someone chose another preconditioner
         self._renew = True
         self._factored_shift = 0.0
         self._factored_at = 0
@@ -226,9 +266,9 @@ class PetscCell:
 
     def use_mumps(self) -> None:
         """Have MUMPS factorise from now on."""
-        if self.chain is not None:
+        if self.kept is not None:
             self._release()
-            self.chain = None
+            self.kept = None
         self.pc.setType("lu")
         self.pc.setFactorSolverType("mumps")
 
@@ -236,7 +276,7 @@ class PetscCell:
     def _options(self) -> Iterator[None]:
         """Have PETSc's options hold our defaults for a while: they belong to this cell."""
         options = self.PETSc.Options()
-        ours = {k: v for k, v in self._defaults.items() if not options.hasName(k)}
+        ours = {k: v for k, v in _DEFAULTS.items() if not options.hasName(k)}
         for key, value in ours.items():
             options[key] = value
         try:
@@ -258,7 +298,7 @@ class PetscCell:
 
     def destroy(self) -> None:
         """Free the PETSc objects (collective; garbage collection is not)."""
-        if self.chain is not None:
+        if self.kept is not None:
             self._release()
         for thing in (self.snes, self._A, self._x, self._f, self._ghosted):
             thing.destroy()
@@ -309,16 +349,16 @@ class PetscCell:
         self.pc.setReusePreconditioner(not renew)
         if renew:
             start += self._factor(blocks, np.array(x.array_r), shift)
-        elif self.chain is not None:
-            self.chain.follow(blocks)
+        elif self.kept is not None:
+            self.kept.follow(blocks)
         self.cost.jacobians += 1
         self.cost.assembly_time += time.perf_counter() - start
 
     def _factor(self, blocks: Floats, state: Floats, shift: float) -> float:
         """Factorise the matrix, which was assembled at a state; return the seconds."""
         begin = time.perf_counter()
-        if self.chain is not None:
-            self.chain.factor(blocks)
+        if self.kept is not None:
+            self.kept.factor(blocks)
         self.ksp.setOperators(self._A, self._A)
         with self._options():  # those of blocks are read here
             self.pc.setUp()
@@ -513,23 +553,12 @@ class PetscCell:
             raise errors[0]
 
 
-_COMMON = {
+_DEFAULTS = {
     # SNES never rebuilds the preconditioner by itself: _jacobian decides when
     "mpnp_snes_lag_preconditioner": "-2",
     # the extrapolated start is so good that one Jacobian serves most solves
     "mpnp_snes_lag_jacobian": "5",
 }
-_ITERATIVE = _COMMON | {
-    "mpnp_pc_type": "asm",
-    "mpnp_pc_asm_overlap": "16",
-    # blocks of one rank one after the other: half the iterations of all at once
-    "mpnp_pc_asm_local_type": "multiplicative",
-    "mpnp_sub_pc_type": "lu",
-    "mpnp_sub_pc_factor_mat_ordering_type": "nd",
-}
-
-BLOCK_NODES = 4000
-"""Nodes of a block of the iterative solver."""
 
 
 def unreachable(

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy import sparse
@@ -116,17 +116,29 @@ class BlockPattern:
     lk: Ints
 
 
+class Graph(Protocol):
+    """Edges between numbered nodes; a negative number is the reservoir."""
+
+    @property
+    def k(self) -> Ints:
+        """First node of each edge (n_edges,)."""
+
+    @property
+    def l(self) -> Ints:  # noqa: E743
+        """Second node of each edge (n_edges,)."""
+
+
 class Subdomain:
     """The nodes and edges of one rank: owned nodes, then ghosts, last the reservoir.
 
     Parameters
     ----------
-    grid : Grid
+    grid : Grid, or another graph
     start, stop : int
         Range of owned nodes.
     """
 
-    def __init__(self, grid: Grid, start: int, stop: int) -> None:
+    def __init__(self, grid: Graph, start: int, stop: int) -> None:
         self.start, self.stop, self.n_owned = start, stop, stop - start
         owned_k, owned_l = self.owns(grid.k), self.owns(grid.l)
         self.edges = np.flatnonzero(owned_k | owned_l)

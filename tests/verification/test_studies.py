@@ -22,8 +22,9 @@ def program(*arguments, timeout=280):
     )
 
 
-def test_a_few_rungs_of_the_ladder():
-    done = program("analysis.robustness", "--quick")
+@pytest.mark.parametrize("solver", ["direct", "iterative"])
+def test_a_few_rungs_of_the_ladder(solver):
+    done = program("analysis.robustness", "--quick", "--solver", solver)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 silent wrong answers" in done.stdout
 
@@ -35,8 +36,9 @@ def test_point_ions_do_not_make_it_crawl():
 
 
 @pytest.mark.slow
-def test_the_whole_ladder():
-    done = program("analysis.robustness")
+@pytest.mark.parametrize("solver", ["direct", "iterative"])
+def test_the_whole_ladder(solver):
+    done = program("analysis.robustness", "--solver", solver)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
