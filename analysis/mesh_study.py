@@ -113,10 +113,6 @@ def _show(label: str, run: dict[str, object], errors: dict[str, float]) -> None:
     )
 
 
-def _finer(spacing: MeshSpacing, factor: float) -> MeshSpacing:
-    return MeshSpacing(spacing.wall / factor, spacing.growth / factor, spacing.largest / factor)
-
-
 def extrapolate(
     coarse: dict[str, object], fine: dict[str, object], ratio: float
 ) -> dict[str, object]:
@@ -133,10 +129,10 @@ def study_mesh(case: Case, finer: bool = False) -> dict[str, dict[str, float]]:
     runs = {p: measure(case, p, TOLERANCES[p]) for p in PROMISES}
     fine = resolve_spacing(replace(case, numerics=Numerics("fine")))
     if finer:
-        runs["finest"] = measure(case, _finer(fine, FINER), tolerance)
+        runs["finest"] = measure(case, fine.finer(FINER), tolerance)
         reference = extrapolate(runs["fine"], runs["finest"], FINER)
     else:
-        coarser = measure(case, _finer(fine, 1 / COARSER), tolerance)
+        coarser = measure(case, fine.finer(1 / COARSER), tolerance)
         reference = extrapolate(coarser, runs["fine"], COARSER)
     out = {}
     print(f"{case.name}: R_c {reference['R_c']} Ohm m, gamma {reference['gamma']}")
@@ -159,7 +155,7 @@ def study_order() -> None:
     )
     values = []
     for factor in (1, 2, 4):
-        run = measure(case, _finer(PRESETS["standard"], factor), TOLERANCES["fine"])
+        run = measure(case, PRESETS["standard"].finer(factor), TOLERANCES["fine"])
         values.append([np.ravel(run[q])[0] for q in QUANTITIES])
         print(
             f"  standard / {factor}: {run['nodes']:>6} nodes {run['seconds']:6.1f} s  "

@@ -65,6 +65,10 @@ class MeshSpacing:
             if not getattr(self, key) > 0:
                 raise CaseError(f"mesh {key} = {getattr(self, key)!r} must be positive")
 
+    def finer(self, factor: float) -> MeshSpacing:
+        """Return the spacing with every size divided by a factor."""
+        return MeshSpacing(self.wall / factor, self.growth / factor, self.largest / factor)
+
 
 @dataclass(frozen=True)
 class Numerics:

@@ -60,11 +60,6 @@ def planar(protocol, reservoir=10 * nm, **changes):
     return case(Planar(reservoir), protocol, **changes)
 
 
-def refined(mesh, factor):
-    """Return a spacing with every size divided by a factor."""
-    return MeshSpacing(mesh.wall / factor, mesh.growth / factor, mesh.largest / factor)
-
-
 def three_ions(size=0.35 * nm):
     """Return a 2:1:1 mixture with unequal and composition-dependent diffusivities."""
     slow = ExpressionFactor("exp(-0.1*c_total)*(1 + 0.05*c1)", 3)

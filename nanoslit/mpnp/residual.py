@@ -215,6 +215,9 @@ class LocalEquations:
         self.diffusivity = np.array([i.diffusivity / d_ref for i in ions])
         self.factors = [i.diffusivity_factor for i in ions]
         self.variable = any(f is not None for f in self.factors)
+        m = self.n_ions
+        everywhere = np.broadcast_to(self.diffusivity, (sub.n_local + 1, m))
+        self._constant = everywhere, np.zeros((0, m, m))
         e = sub.edges
         self.conductance = grid.area[e] / grid.distance[e]  # area / h for ions
         self.permittance = grid.face[e] / grid.distance[e]  # area / h for the field
@@ -290,7 +293,9 @@ class LocalEquations:
         """
         n, m = c.shape
         if not self.variable:
-            return np.broadcast_to(self.diffusivity, (n, m)), np.zeros((0, m, m))
+            if n == self._constant[0].shape[0]:
+                return self._constant
+            return np.broadcast_to(self.diffusivity, (n, m)), self._constant[1]
         values = np.broadcast_to(self.diffusivity, (n, m)).copy()
         gradient = np.zeros((n, m, m))
         scale = self.scales.concentration
