@@ -112,11 +112,20 @@ def estimate(case: Case) -> Estimates:
     )
 
 
-def memory_estimate(nodes: int, ions: int) -> float:
-    """Return the memory that a direct solve in one process takes [bytes].
+def memory_estimate(nodes: int, ions: int, lines: int, solver: str = "direct") -> float:
+    """Return the memory that ``nanoslit run`` takes in one process [bytes].
 
-    130 MB for the program and 680 bytes per node and entry of its (ions + 1)^2 block,
-    the factors of MUMPS included: measured on networks of 3 to 96 sheets, 10 and 100 nm
-    long, with 2640 to 65508 nodes (peaks of 141 to 526 MB, met within 5 %).
+    270 MB for the program, and per node and entry of its (ions + 1)^2 block 495 bytes with
+    the iterative solver, 515 and 2 for each of the ``lines`` across the mesh with the LU of
+    the direct one: measured on networks of 3 to 96 sheets of 1.5 and 5 nm with 1530 to
+    126204 nodes, 20 to 142 lines across (peaks of 280 to 1080 MB, met within 5 %).
+
+    Parameters
+    ----------
+    nodes, ions : int
+    lines : int
+        Nodes across the mesh, the shorter way.
+    solver : {"direct", "iterative"}
     """
-    return 130e6 + 680.0 * nodes * (ions + 1) ** 2
+    entry = 495.0 if solver == "iterative" else 515.0 + 2.0 * lines
+    return 270e6 + entry * nodes * (ions + 1) ** 2

@@ -109,11 +109,12 @@ def _physics_rows(case: Case, e: Estimates) -> Iterator[tuple[str, str, str]]:
 
 
 def _mesh_rows(case: Case) -> Iterator[tuple[str, str, str]]:
-    """Yield the size of the mesh and the memory that a direct solve takes."""
+    """Yield the size of the mesh and the memory that a run takes."""
     from nanoslit.estimates import memory_estimate
     from nanoslit.mpnp.grid import build_grid
 
-    nodes, ions = build_grid(case).n_nodes, len(case.electrolyte.ions)
+    grid, ions = build_grid(case), len(case.electrolyte.ions)
+    nodes, solver = grid.n_nodes, case.numerics.linear_solver
     yield "cells", f"{nodes}", f"control volumes; {(ions + 1) * nodes} unknowns"
-    memory = memory_estimate(nodes, ions)
-    yield "memory (estimate)", f"{memory / 1e6:.0f} MB", "direct solver, one process"
+    memory = memory_estimate(nodes, ions, min(grid.node.shape), solver)
+    yield "memory (estimate)", f"{memory / 1e6:.0f} MB", f"{solver} solver, one process"

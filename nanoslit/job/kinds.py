@@ -80,10 +80,12 @@ def _cost(case: Case) -> tuple[int, float, float]:
     from nanoslit.mpnp.grid import build_grid
     from nanoslit.sweep.cost import SECONDS_PER_NODE
 
-    nodes = int(build_grid(case).n_nodes)
+    grid, ions = build_grid(case), len(case.electrolyte.ions)
+    nodes, lines = int(grid.n_nodes), min(grid.node.shape)
+    memory = memory_estimate(nodes, ions, lines, case.numerics.linear_solver)
     cycles = getattr(case.protocol, "cycles", 2)
     seconds = SECONDS_PER_NODE * nodes * max(cycles, 1) / 2
-    return nodes, memory_estimate(nodes, len(case.electrolyte.ions)), seconds
+    return nodes, memory, seconds
 
 
 def solve_job(

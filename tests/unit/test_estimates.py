@@ -58,5 +58,8 @@ def test_planar_cell():
     assert e.rc_time / 1e-9 == pytest.approx(0.304205 * 20 / 2, rel=1e-5)
 
 
-def test_memory_grows_with_nodes_and_ions():
-    assert memory_estimate(2000, 2) < memory_estimate(4000, 2) < memory_estimate(4000, 3)
+def test_memory_grows_with_nodes_ions_and_width():
+    assert memory_estimate(2000, 2, 30) < memory_estimate(4000, 2, 30)
+    assert memory_estimate(4000, 2, 30) < memory_estimate(4000, 3, 30)
+    assert memory_estimate(4000, 2, 30) < memory_estimate(4000, 2, 60)
+    assert memory_estimate(4000, 2, 30, "iterative") < memory_estimate(4000, 2, 30)
