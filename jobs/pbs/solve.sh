@@ -3,7 +3,7 @@
 # estimate: 5304 mesh nodes, 7.96 s on one core
 # Before the time limit it writes a checkpoint, is requeued and goes on by itself.
 #PBS -N ns-case
-#PBS -l select=1:ncpus=4:mpiprocs=4:mem=1200mb
+#PBS -l select=1:ncpus=4:mpiprocs=4:mem=1400mb
 #PBS -l walltime=00:30:00
 #PBS -j oe -o ns-case.log
 trap '' USR1  # the last command listens, and watches the time itself

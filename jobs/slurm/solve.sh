@@ -6,7 +6,7 @@
 #SBATCH --job-name=ns-case
 #SBATCH --nodes=1
 #SBATCH --ntasks=4
-#SBATCH --mem-per-cpu=300M
+#SBATCH --mem-per-cpu=350M
 #SBATCH --time=00:30:00
 #SBATCH --signal=B:USR1@180
 #SBATCH --open-mode=append
