@@ -1,15 +1,17 @@
 """A simulation that goes on from a saved state is the one that was saved."""
 
 import numpy as np
+import pytest
 
 from nanoslit.mpnp.simulation import Simulation
 from nanoslit.protocol import CyclicVoltammetry
 from solver_cases import case, network
 
 
-def test_resumed_run_is_the_same_to_the_last_bit():
+@pytest.mark.parametrize("solver", ["direct", "iterative"])
+def test_resumed_run_is_the_same_to_the_last_bit(solver):
     """Also the kept factorisation is made anew, so that every iteration is the same."""
-    c = case(network(1), CyclicVoltammetry(0.0, 0.2, 1e7, 1))
+    c = case(network(1), CyclicVoltammetry(0.0, 0.2, 1e7, 1), linear_solver=solver)
     with Simulation(c) as run:
         run.start()
         for _ in range(23):
