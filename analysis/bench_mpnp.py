@@ -1,6 +1,6 @@
 """Time the field solver on the reference case: ours, the plain way, the peer, size, ranks.
 
-    python analysis/bench_mpnp.py                 # reference case and the plain way
+    python analysis/bench_mpnp.py [--finer 2]     # reference case and the plain way
     python analysis/bench_mpnp.py --peer          # FEniCSx on three sheets, same run
     python analysis/bench_mpnp.py --sheets 6 24 96
     python analysis/bench_mpnp.py --ranks 1 2 [--sheets 24 96]
@@ -35,7 +35,8 @@ import numpy as np  # noqa: E402
 from nanoslit.case import Case, MeshSpacing, Numerics  # noqa: E402
 from nanoslit.electrolyte import Electrolyte  # noqa: E402
 from nanoslit.geometry import NanoslitNetwork  # noqa: E402
-from nanoslit.mpnp.simulation import Simulation  # noqa: E402
+from nanoslit.mpnp.grid import PRESETS  # noqa: E402
+from nanoslit.mpnp.simulation import TOLERANCES, Simulation  # noqa: E402
 from nanoslit.mpnp.stepper import Proposal  # noqa: E402
 from nanoslit.mpnp.traces import Traces  # noqa: E402
 from nanoslit.protocol import CyclicVoltammetry  # noqa: E402
@@ -172,14 +173,16 @@ STRICT = 1e-5
 """Step tolerance whose errors do not count beside those of any preset."""
 
 
-def compare_plain(repeat: int) -> None:
+def compare_plain(repeat: int, finer: float) -> None:
     """Print the reference case by ours and the plain way, with their errors."""
 
     def settings(mesh: str, tolerance: float | None = None) -> Case:
-        return replace(reference_case(), numerics=Numerics(mesh, tolerance=tolerance))
+        spacing = PRESETS[mesh].finer(finer)
+        tolerance = tolerance or TOLERANCES[mesh]
+        return replace(reference_case(), numerics=Numerics(spacing, tolerance=tolerance))
 
     adaptive(reference_case(1, "coarse", 1))  # compile
-    truth = adaptive(settings("fine", STRICT)).laws()
+    truth = adaptive(replace(reference_case(), numerics=Numerics("fine", STRICT))).laws()
     limits = {m: adaptive(settings(m, STRICT)).laws() for m in ("standard", "coarse")}
     ours = best(lambda: adaptive(settings("standard")), repeat)
     report("ours, standard", ours, truth, limits["standard"])
@@ -322,6 +325,9 @@ def main() -> None:
     """Parse the options and run what they ask for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument(
+        "--finer", type=float, default=1.0, help="divides the spacing of the presets"
+    )
     parser.add_argument("--peer", action="store_true")
     parser.add_argument("--sheets", type=int, nargs="+")
     parser.add_argument("--ranks", type=int, nargs="+")
@@ -337,7 +343,7 @@ def main() -> None:
     elif options.peer:
         compare_peer(options.repeat)
     else:
-        compare_plain(options.repeat)
+        compare_plain(options.repeat, options.finer)
 
 
 if __name__ == "__main__":
