@@ -16,6 +16,7 @@ __all__ = [
     "LawError",
     "MissingExtraError",
     "NanoslitError",
+    "OutOfMemoryError",
     "ProtocolError",
     "ResultFileError",
     "SweepError",
@@ -67,6 +68,12 @@ class DamagedFileError(ResultFileError):
 
 class WriteFailedError(ResultFileError):
     """A result or checkpoint file could not be written: full disk, lost folder."""
+
+    exit_code = 1
+
+
+class OutOfMemoryError(NanoslitError, MemoryError):
+    """The memory does not suffice for what was asked."""
 
     exit_code = 1
 

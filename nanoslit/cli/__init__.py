@@ -90,6 +90,11 @@ def main() -> None:
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        if debug:
+            raise
+        print(f"MemoryError: the memory is not enough ({error})", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         if debug:
             raise

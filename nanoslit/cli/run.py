@@ -11,7 +11,7 @@ import typer
 
 from nanoslit.cli import app
 from nanoslit.cli.options import quantity
-from nanoslit.errors import CaseError, NanoslitError
+from nanoslit.errors import CaseError, NanoslitError, OutOfMemoryError
 
 __all__ = ["run"]
 
@@ -144,16 +144,28 @@ def _run_here(
         if comm.rank == 0:
             raise
         return error.exit_code
-    except BaseException:  # on one rank, perhaps: the others would wait for ever
+    except BaseException as error:  # on one rank, perhaps: the others would wait for ever
+        problem = _out_of_memory() if isinstance(error, MemoryError) else None
         if comm.size == 1:
-            raise
+            if problem is None:
+                raise
+            raise problem from error
         import traceback
 
-        traceback.print_exc()
-        sys.stderr.flush()
+        text = traceback.format_exc() if problem is None else f"{problem}\n"
+        print(text, end="", file=sys.stderr, flush=True)
         comm.Abort(1)
     comm.Barrier()  # mpirun ends the others as soon as one rank exits with a code
     return 0 if finished else CHECKPOINTED
+
+
+def _out_of_memory() -> OutOfMemoryError:
+    """Return what to say if a run did not fit into the memory."""
+    return OutOfMemoryError(
+        "the memory is not enough for this run; 'nanoslit check' estimates what it takes. "
+        'numerics.linear_solver = "iterative", a coarser mesh or a smaller stack take less, '
+        "--ranks on several nodes share it"
+    )
 
 
 def _silent(_: str) -> None:

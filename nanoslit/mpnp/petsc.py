@@ -473,7 +473,13 @@ class PetscCell:
         start = time.perf_counter()
         spent = c.residual_time + c.assembly_time + c.factor_time
         self.step.norms.clear()
-        self.snes.solve(None, self._x)
+        try:
+            self.snes.solve(None, self._x)
+        except self.PETSc.Error as error:
+            if "PetscMalloc" not in str(error):  # its code varies
+                raise
+            self.snes.incRef()  # PETSc crashes when it frees vectors that it half made
+            raise MemoryError("PETSc could not allocate its vectors") from error
         spent = c.residual_time + c.assembly_time + c.factor_time - spent
         c.solve_time += time.perf_counter() - start - spent
         c.newton_iterations += self.snes.getIterationNumber()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 
 import h5py
@@ -14,7 +15,7 @@ from nanoslit.cli import main
 from nanoslit.errors import ResultFileError
 from nanoslit.mpnp.traces import SPECS
 from nanoslit.results.verify import verify_file
-from run_cases import SMALL, largest_difference, run, traces
+from run_cases import SMALL, environment, largest_difference, run, traces
 
 CASE = SMALL.replace("cycles = 3", "cycles = 1").replace("sheets = 2", "sheets = 3")
 
@@ -288,3 +289,57 @@ def test_ranks_write_the_same_file(folder):
             assert a.fletcher32
             assert b.fletcher32
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9 * np.nanmax(np.abs(a)))
+
+
+SMALL_MEMORY = """
+import resource, sys
+import nanoslit
+from nanoslit.casefile import read_case
+from nanoslit.cli import main
+
+# compiles, and maps all libraries
+nanoslit.run(read_case("small.toml"), "small.h5", overwrite=True)
+now = next(line for line in open("/proc/self/status") if line.startswith("VmPeak"))
+limit = 1024 * int(now.split()[1]) + int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+main()
+"""
+
+
+@pytest.mark.slow
+def test_iterative_solver_works_where_the_lu_does_not_fit(tmp_path):
+    """A wide mesh of 84,000 nodes: with the LU 440 MB, the iterative solver 280 MB."""
+    (tmp_path / "small.toml").write_text(SMALL)
+    wide = {
+        "geometry.slit_size": '"5 nm"',
+        "geometry.sheet_length": '"10 nm"',
+        "geometry.sheets": "2",
+        "protocol.upper": '"0.2 V"',
+        "protocol.scan_rate": '"1e8 V/s"',
+        "protocol.cycles": "1",
+        "numerics.mesh": '"fine"',
+        "numerics.tolerance": "0.05",
+    }
+    changes = [word for k, v in wide.items() for word in ("--set", f"{k}={v}")]
+
+    def limited(solver):
+        more = [*changes, "--set", f'numerics.linear_solver="{solver}"', "--snapshots", "none"]
+        line = ["run", "small.toml", "-o", f"{solver}.h5", *more]
+        return subprocess.run(
+            [sys.executable, "-c", SMALL_MEMORY, str(355 * 2**20), *line],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    direct = limited("direct")
+    assert direct.returncode == 1, direct.stderr
+    assert "OutOfMemoryError" in direct.stderr
+    assert 'linear_solver = "iterative"' in direct.stderr
+    assert "Traceback" not in direct.stderr
+    assert not (tmp_path / "direct.h5").exists()
+    iterative = limited("iterative")
+    assert iterative.returncode == 0, iterative.stderr
+    assert (tmp_path / "iterative.h5").exists()
