@@ -34,6 +34,11 @@ CASES = {
     "point ions": case(network(2), TABLE, electrolyte=three_ions(0.0)),
     "steps, no stern": case(network(1), STEPS),
     "sine": case(network(1), SINE),
+    "full, iterative": case(network(2), CV, cell="full", linear_solver="iterative"),
+    # once, what its equilibrium left unsolved was current in a first step of 1e-12 s
+    "point ions, iterative": case(
+        network(2), TABLE, electrolyte=three_ions(0.0), linear_solver="iterative"
+    ),
 }
 
 
