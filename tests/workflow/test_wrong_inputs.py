@@ -236,3 +236,22 @@ def test_no_room(command, nanoslit, inputs, tmp_path):
     assert re.search("File too large|disk|cannot be written", shown.stderr), shown.stderr
     left = [p.name for p in tmp_path.iterdir() if "sweep run" not in command]
     assert left == []
+
+
+def test_no_memory(nanoslit, inputs, tmp_path):
+    """A study of 10^8 circuits in 1.5 GB of addresses."""
+    text = (inputs / "study.toml").read_text()
+    huge, changed = re.subn(r"(?m)^samples = \d+", "samples = 67108864", text)
+    assert changed == 1
+    (tmp_path / "huge.toml").write_text(huge)
+
+    def little_memory():
+        resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000, resource.RLIM_INFINITY))
+
+    shown = nanoslit(
+        "explore", "huge.toml", "-o", "x.h5", cwd=tmp_path, preexec_fn=little_memory
+    )
+    assert shown.returncode == 1, shown.stdout
+    assert "MemoryError: the memory is not enough" in shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["huge.toml"]
