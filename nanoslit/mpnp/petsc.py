@@ -179,8 +179,7 @@ class PetscCell:
         self.cost = SolverCost()
         self.step = _Step()
         self._mpi = self.comm.tompi4py()
-        self.n_nodes, b = grid.n_nodes, self.equations.n_fields
-        n = self.n_nodes
+        n, b = grid.n_nodes, self.equations.n_fields
         own = (self.sub.n_owned * b, n * b)
         self._ghosted = PETSc.Vec().createGhost(
             self.sub.ghosts.astype(PETSc.IntType), own, bsize=b, comm=self.comm
@@ -421,7 +420,8 @@ class PetscCell:
 
         Residuals of many nodes with one sign add up, although each is small.
         """
-        if self.step.atol * self.n_nodes**0.5 <= self.step.balance:
+        nodes = self._x.size / self.equations.n_fields
+        if self.step.atol * nodes**0.5 <= self.step.balance:
             return 0.0  # the norm bounds every sum
         sums = snes.getFunction()[0].array_r.reshape(self.sub.n_owned, -1).cumsum(axis=0)
         before = np.zeros(sums.shape[1])

@@ -6,7 +6,7 @@ and columns of an aggregate are added up). It is solved exactly by the LU of a c
 (:mod:`nanoslit.mpnp.chain`). What it leaves is smoothed by an incomplete LU with the pattern
 of the matrix itself, which each rank does for its own nodes. Neither is of much use alone:
 the incomplete LU knows nothing of the other end of a slit, the coarse problem nothing of the
-double layer; together they need about seven iterations for three digits, on any mesh.
+double layer; together they need seven or eight iterations for three digits on all meshes tried.
 
 The factors have a fourth (30 lines across) to a sixth (140) of the blocks of the LU.
 """

@@ -122,4 +122,4 @@ def test_total_ions_of_a_closed_cell_never_change(runs):
         s.run(record)
         charge = s.charge_scale
     contents = np.array(contents)
-    assert np.abs(contents - contents[0]).max() < 1e-10 * charge
+    assert np.abs(contents - contents[0]).max() < 2e-11 * charge
